@@ -1,0 +1,404 @@
+"""The words of the house as data: what flows from a source to a cited answer."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+# --- documents ---------------------------------------------------------------------------------
+
+
+def bucket_of(doc_id: str, buckets: int) -> int:
+    """The partition of a document: stable for ever, even over any number of buckets.
+
+    >>> bucket_of("how-to/roll-back.md", 16) == bucket_of("how-to/roll-back.md", 16)
+    True
+    """
+    digest = hashlib.blake2b(doc_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % buckets
+
+
+def bucket_key(bucket: int, buckets: int) -> str:
+    """The Dagster partition key of a bucket, padded so that keys sort.
+
+    >>> bucket_key(3, 16), bucket_key(3, 200)
+    ('03', '003')
+    """
+    return str(bucket).zfill(max(2, len(str(buckets - 1))))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One thing a source lists. `source_hash` changes whenever its content may have changed."""
+
+    doc_id: str
+    uri: str
+    source_hash: bytes
+    rev: int | None = None
+
+
+class DocumentState(StrEnum):
+    LIVE = "live"
+    DELETED = "deleted"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedDocument:
+    """What was last seen of one document at its source."""
+
+    doc_id: str
+    uri: str
+    source_hash: bytes
+    content_hash: bytes
+    parser: str
+    title: str
+    acl: tuple[str, ...]
+    state: DocumentState
+    rev: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    level: int
+    title: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """The text of one content, the offsets of its headings, and what the parser had to mend."""
+
+    title: str
+    text: str
+    headings: tuple[Heading, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredText:
+    """A parsed document under the key that every later stage uses."""
+
+    content_hash: bytes
+    parser: str
+    parsed: ParsedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A document that could not be processed, with the reason."""
+
+    doc_id: str
+    stage: str
+    error: str
+    reason: str
+    code_version: str
+    attempts: int = 1
+
+
+# --- chunks and embeddings ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document's text: `document.text[start:end] == chunk.text`, always."""
+
+    ord: int
+    text: str
+    start: int
+    end: int
+    heading_path: tuple[str, ...] = ()
+    page: int | None = None
+    tokens: int = 0
+
+    @property
+    def embedded_text(self) -> str:
+        """What the model sees: the passage under its headings, so that it is not out of context."""
+        return "\n".join([" > ".join(self.heading_path), self.text] if self.heading_path else [self.text])
+
+    @property
+    def text_hash(self) -> bytes:
+        return hashlib.sha256(self.embedded_text.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSet:
+    """All chunks of one content under one chunker."""
+
+    content_hash: bytes
+    parser: str
+    chunker: str
+    chunks: tuple[Chunk, ...]
+
+
+# --- settings of a corpus ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFilesSettings:
+    """A folder: which files of it are documents."""
+
+    path: str
+    include: tuple[str, ...] = ("**/*.md", "**/*.markdown", "**/*.txt")
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkingSettings:
+    max_chars: int = 1200
+    min_chars: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """The HNSW graph, built after the load."""
+
+    m: int = 16
+    ef_construction: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSettings:
+    """How candidates are found and ordered; stands in the row of `published_index`."""
+
+    candidates: int = 100
+    ef_search: int = 100
+    lexical_weight: float = 0.7
+    min_support: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """The golden set of a corpus and what a generation must reach on it."""
+
+    golden_set: str | None = None
+    tolerance: float = 0.02
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FreshnessSettings:
+    """How old the last successful materialization may get, in hours."""
+
+    warn_after_h: float | None = None
+    fail_after_h: float = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """One `defs.yaml`, validated: a body of documents with its settings."""
+
+    name: str
+    source: LocalFilesSettings
+    buckets: int = 16
+    parser: str = "auto"
+    chunking: ChunkingSettings = ChunkingSettings()
+    embedder: str = "wordllama:l2_supercat_256"
+    index: IndexSettings = IndexSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    freshness: FreshnessSettings = FreshnessSettings()
+    acl: tuple[str, ...] = ("everyone",)
+    scope: str = "default"
+    description: str = ""
+    owners: tuple[str, ...] = ()
+
+    @property
+    def bucket_keys(self) -> list[str]:
+        return [bucket_key(bucket, self.buckets) for bucket in range(self.buckets)]
+
+
+# --- generations -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an index is made with. Another recipe is another generation; documents are not in it."""
+
+    parser: str
+    chunker: str
+    embedder: str
+    dimensions: int
+    index: IndexSettings
+
+    @property
+    def fingerprint(self) -> str:
+        parts = [self.parser, self.chunker, self.embedder, str(self.dimensions), repr(self.index)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class GenerationState(StrEnum):
+    BUILDING = "building"
+    CANDIDATE = "candidate"
+    PUBLISHED = "published"
+    RETIRED = "retired"
+    CANCELLED = "cancelled"
+    DROPPED = "dropped"
+
+
+LIVING = (
+    GenerationState.BUILDING,
+    GenerationState.CANDIDATE,
+    GenerationState.PUBLISHED,
+    GenerationState.RETIRED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    number: int
+    corpus: str
+    state: GenerationState
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedIndex:
+    """The contract between the halves: all that a reader needs to know."""
+
+    corpus: str
+    generation: int
+    embedder: str
+    retrieval: RetrievalSettings
+    published_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Who does the work: the Dagster run (or command) and the version of the code."""
+
+    run_id: str
+    code_version: str
+
+
+# --- search and answer -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found, with all that a citation needs and why it was found."""
+
+    generation: int
+    doc_id: str
+    ord: int
+    title: str
+    uri: str
+    heading_path: tuple[str, ...]
+    text: str
+    start: int
+    end: int
+    content_hash: bytes
+    run_id: str
+    score: float
+    dense: float | None
+    lexical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionTerm:
+    """A word of the question, its stem, and in how many chunks that stem stands."""
+
+    word: str
+    stem: str
+    chunks: int
+    visible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one read of one generation gave: candidates of both legs, unordered, and the words."""
+
+    hits: tuple[Hit, ...]
+    terms: tuple[QuestionTerm, ...]
+    chunks: int
+    """How many chunks the generation has: what the terms' counts are to be held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a sentence stands: `document.text[start:end] == quote`."""
+
+    number: int
+    generation: int
+    doc_id: str
+    ord: int
+    title: str
+    uri: str
+    heading_path: tuple[str, ...]
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An extractive answer: sentences of the corpus, word for word; none where it is refused."""
+
+    question: str
+    corpus: str
+    generation: int
+    citations: tuple[Citation, ...]
+    hits: tuple[Hit, ...]
+    lexical_support: float
+    never_mentioned: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        return not self.citations
+
+    @property
+    def text(self) -> str:
+        return "\n".join(f"{citation.quote} [{citation.number}]" for citation in self.citations)
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Characters of a document: what a label points to, so that re-chunking loses none."""
+
+    doc_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuestion:
+    """A labelled question; one without answers cannot be answered from the corpus."""
+
+    id: str
+    question: str
+    answers: tuple[SourceSpan, ...]
+    tags: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        return bool(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionScore:
+    """What one question scored: metric name to value."""
+
+    question_id: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One evaluation of one generation on one golden set."""
+
+    generation: int
+    golden_set: str
+    questions: tuple[QuestionScore, ...]
+
+    @property
+    def means(self) -> dict[str, float]:
+        values: dict[str, list[float]] = {}
+        for question in self.questions:
+            for name, value in question.metrics.items():
+                values.setdefault(name, []).append(value)
+        return {name: sum(found) / len(found) for name, found in values.items()}

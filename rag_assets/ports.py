@@ -1,0 +1,140 @@
+"""What the steps need from the world, one small protocol a role. Adapters and fakes implement them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag_assets.model import (
+    Chunk,
+    ChunkSet,
+    DeadLetter,
+    Found,
+    Generation,
+    ObservedDocument,
+    ParsedDocument,
+    PublishedIndex,
+    QuestionTerm,
+    Recipe,
+    RunIdentity,
+    SourceObject,
+    StoredText,
+)
+
+Vectors = NDArray[np.float32]
+"""One row a text."""
+
+
+class Source(Protocol):
+    """Where documents come from."""
+
+    def objects(self) -> Iterable[SourceObject]:
+        """Everything there is now. A listing that cannot be completed raises; it is never short."""
+
+    def read(self, doc_id: str) -> bytes | None:
+        """The bytes now, or None when the document has left since it was listed."""
+
+
+class Parser(Protocol):
+    """From bytes to text and headings."""
+
+    @property
+    def identity(self) -> str:
+        """Name and version; part of the key of everything derived."""
+
+    def parse(self, content: bytes, *, doc_id: str) -> ParsedDocument: ...
+
+
+class Chunker(Protocol):
+    @property
+    def identity(self) -> str: ...
+
+    def split(self, document: ParsedDocument) -> tuple[Chunk, ...]: ...
+
+
+class Embedder(Protocol):
+    """A model under one identity. Documents and questions are embedded apart, for models differ."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
+
+    def embed_question(self, text: str) -> Vectors: ...
+
+
+# --- the stores of the offline half ------------------------------------------------------------
+
+
+class HeldBuckets(Protocol):
+    """Buckets that this run alone may record, until it lets them go."""
+
+    def known(self) -> Mapping[str, ObservedDocument]:
+        """What is recorded of every document in these buckets, tombstones included."""
+
+    def record(
+        self,
+        bucket: int,
+        *,
+        documents: Sequence[ObservedDocument],
+        texts: Sequence[StoredText],
+        dead_letters: Sequence[DeadLetter],
+    ) -> None:
+        """Writes what was observed, in one transaction; refuses if another run has come between."""
+
+
+class DocumentStore(Protocol):
+    def hold(
+        self, corpus: str, buckets: Sequence[int], run: RunIdentity
+    ) -> AbstractContextManager[HeldBuckets]: ...
+
+    def stored_texts(self, keys: Iterable[tuple[bytes, str]]) -> set[tuple[bytes, str]]:
+        """Which of these (content hash, parser) have their text already."""
+
+
+class ChunkStore(Protocol):
+    def unchunked(self, generation: Generation, bucket: int) -> Iterator[StoredText]:
+        """Texts of live documents that this generation's chunker has not cut yet."""
+
+    def add_chunks(self, sets: Sequence[ChunkSet]) -> int: ...
+
+
+class EmbeddingStore(Protocol):
+    def unembedded(self, generation: Generation, bucket: int) -> dict[bytes, str]:
+        """Text hash to embedded text, for chunks whose vector this generation lacks."""
+
+    def add_embeddings(
+        self, generation: Generation, vectors: Mapping[bytes, Vectors], run: RunIdentity
+    ) -> int: ...
+
+
+class GenerationStore(Protocol):
+    def living(self, corpus: str) -> list[Generation]: ...
+
+    def open(self, corpus: str, recipe: Recipe) -> Generation:
+        """The living generation of this recipe, made beside the others if there is none."""
+
+
+# --- the online half ---------------------------------------------------------------------------
+
+
+class SearchIndex(Protocol):
+    """What a reader sees: only the published row, and chunks that the principals may see."""
+
+    def published(self, corpus: str | None) -> PublishedIndex:
+        """The published row; without a name, of the only corpus there is."""
+
+    def find(
+        self,
+        index: PublishedIndex,
+        *,
+        question: str,
+        vector: Vectors,
+        principals: Sequence[str],
+    ) -> Found:
+        """Both legs in one read-only transaction. Scores are raw: cosine and BM25."""

@@ -1,0 +1,99 @@
+"""What the environment says. Every name starts with RAG_ASSETS_."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rag_assets.errors import ConfigurationError
+
+HOME_FOLDER = ".rag_assets"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrls:
+    """One URL a role: the owner makes tables, the writer fills them, the reader searches."""
+
+    owner: str
+    writer: str
+    reader: str
+
+    def __repr__(self) -> str:
+        return "DatabaseUrls(owner=***, writer=***, reader=***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment, read once at the edge."""
+
+    home: Path
+    """RAG_ASSETS_HOME: the folder of the embedded server and of Dagster's own storage."""
+    defs: Path
+    """RAG_ASSETS_DEFS: the folder that holds one folder a corpus, each with its defs.yaml."""
+    database: DatabaseUrls | None
+    """RAG_ASSETS_DATABASE_URL, RAG_ASSETS_WRITER_URL, RAG_ASSETS_READER_URL: an external server."""
+    port: int
+    """RAG_ASSETS_PORT: where the Dagster UI listens."""
+    principals: tuple[str, ...]
+    """RAG_ASSETS_PRINCIPALS: who asks on the command line, separated by commas."""
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str] | None = None, *, cwd: Path | None = None
+    ) -> "Settings":
+        environ = os.environ if environ is None else environ
+        cwd = Path.cwd() if cwd is None else cwd
+        return cls(
+            home=_home(environ, cwd),
+            defs=_defs(environ, cwd),
+            database=_database(environ),
+            port=_port(environ.get("RAG_ASSETS_PORT", "3000")),
+            principals=_names(environ.get("RAG_ASSETS_PRINCIPALS", "everyone")),
+        )
+
+
+def _home(environ: Mapping[str, str], cwd: Path) -> Path:
+    """The named folder, else the nearest one above, as git finds its repository."""
+    if named := environ.get("RAG_ASSETS_HOME"):
+        return Path(named).expanduser().absolute()
+    for folder in (cwd, *cwd.parents):
+        if (folder / HOME_FOLDER).is_dir():
+            return folder / HOME_FOLDER
+    return cwd / HOME_FOLDER
+
+
+def _defs(environ: Mapping[str, str], cwd: Path) -> Path:
+    if named := environ.get("RAG_ASSETS_DEFS"):
+        return Path(named).expanduser().absolute()
+    if any((cwd / "defs").glob("*/defs.yaml")):
+        return cwd / "defs"
+    return Path(__file__).parent / "defs"
+
+
+def _database(environ: Mapping[str, str]) -> DatabaseUrls | None:
+    names = ("RAG_ASSETS_DATABASE_URL", "RAG_ASSETS_WRITER_URL", "RAG_ASSETS_READER_URL")
+    urls = [environ.get(name, "") for name in names]
+    if not any(urls):
+        return None
+    for name, url in zip(names, urls, strict=True):
+        if not url:
+            raise ConfigurationError(
+                f"{name} is not set. An external database needs three URLs, one a role:"
+                f" {', '.join(names)}. Set all of them, or none for the embedded server."
+            )
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ConfigurationError(
+                f"{name} is not a PostgreSQL URL; it should look like"
+                " postgresql://user:password@host:5432/database."
+            )
+    return DatabaseUrls(*urls)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ConfigurationError(f"RAG_ASSETS_PORT is {text!r}; it must be a number from 1 to 65535.")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
