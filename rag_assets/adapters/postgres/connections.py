@@ -1,0 +1,95 @@
+"""How every store reaches the database, and what its errors mean to a person."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from rag_assets.adapters.postgres import queries
+from rag_assets.errors import DatabaseError, NotMigratedError
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.rows import DictRow
+
+    Connection = psycopg.Connection[DictRow]
+
+_STOPPED = "Start the embedded server with `rag-assets up`, or see that the external one runs."
+
+
+@contextmanager
+def connect(url: str, *, vectors: bool = False) -> Iterator["Connection"]:
+    """An autocommitting connection whose failures come out as `DatabaseError`."""
+    import psycopg
+    from psycopg.rows import dict_row
+
+    with _explained(url):
+        connection = psycopg.connect(
+            url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="rag_assets"
+        )
+    with _explained(url), connection:
+        connection.execute(queries.load("connections")["settle"])
+        if vectors:
+            from pgvector.psycopg import register_vector
+
+            register_vector(connection)
+        yield connection
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    import psycopg
+    from psycopg import errors
+
+    place = where(url)
+    try:
+        yield
+    except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction) as error:
+        raise NotMigratedError(
+            f"The database at {place} lacks a table of this version ({_first_line(error)})."
+            " Run `rag-assets migrate`."
+        ) from error
+    except errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"The database at {place} refused: {_first_line(error)}. Give each role its own URL:"
+            " owner, writer and reader; then run `rag-assets migrate`."
+        ) from error
+    except (errors.DiskFull, errors.OutOfMemory) as error:
+        raise DatabaseError(
+            f"The database at {place} has no room left: {_first_line(error)}. What was published"
+            " stays; make room and run again."
+        ) from error
+    except (errors.LockNotAvailable, errors.QueryCanceled) as error:
+        raise DatabaseError(
+            f"The database at {place} gave up waiting: {_first_line(error)}. Another run is at work"
+            " on the same thing; run again when it has ended."
+        ) from error
+    except psycopg.OperationalError as error:
+        raise DatabaseError(f"No database at {place}: {_first_line(error)}. {_STOPPED}") from error
+
+
+def where(url: str) -> str:
+    """The place a URL points to, without user or password.
+
+    >>> where("postgresql://ann:secret@db.example:5433/rag")
+    'db.example:5433/rag'
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or parse_qs(parts.query).get("host", ["local socket"])[0]
+    port = f":{parts.port}" if parts.port else ""
+    return f"{host}{port}{parts.path}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return re.sub(r"://[^@\s]*@", "://***@", line).rstrip(".")
+
+
+def only_row(cursor: "psycopg.Cursor[DictRow]") -> dict[str, Any]:
+    """The one row a query must give."""
+    row = cursor.fetchone()
+    if row is None:
+        raise DatabaseError("A query that must give a row gave none. Run `rag-assets doctor`.")
+    return row

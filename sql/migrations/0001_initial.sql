@@ -1,0 +1,394 @@
+-- The schema as it was first.
+CREATE SCHEMA rag_assets;
+SET LOCAL search_path = rag_assets, public;
+
+GRANT USAGE ON SCHEMA rag_assets TO rag_assets_writer, rag_assets_reader;
+
+CREATE TABLE schema_migrations (
+    version     integer PRIMARY KEY,
+    name        text NOT NULL,
+    checksum    text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE schema_migrations IS 'Which migrations made this schema';
+
+CREATE TABLE corpora (
+    corpus      text PRIMARY KEY,
+    scope       text NOT NULL,
+    buckets     integer NOT NULL CHECK (buckets BETWEEN 1 AND 100),
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE corpora IS 'The corpora that have ever been materialized, and over how many buckets';
+
+-- What was last observed at the source. ---------------------------------------------------------
+
+CREATE TABLE buckets (
+    corpus      text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    bucket      smallint NOT NULL,
+    epoch       bigint NOT NULL,
+    run_id      text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, bucket)
+);
+COMMENT ON TABLE buckets IS 'The fence of a bucket: who recorded it last, rising with every record';
+
+CREATE TABLE documents (
+    corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id       text NOT NULL,
+    bucket       smallint NOT NULL,
+    rev          bigint,
+    source_hash  bytea NOT NULL,
+    content_hash bytea NOT NULL,
+    parser       text NOT NULL,
+    uri          text NOT NULL,
+    title        text NOT NULL,
+    metadata     jsonb NOT NULL DEFAULT '{}',
+    acl          text[] NOT NULL,
+    state        text NOT NULL CHECK (state IN ('live', 'deleted', 'dead')),
+    run_id       text NOT NULL,
+    observed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_id)
+);
+COMMENT ON TABLE documents IS 'What was last observed of each document; a deleted one stays as a tombstone';
+CREATE INDEX documents_by_bucket ON documents (corpus, bucket);
+CREATE INDEX documents_by_content ON documents (content_hash);
+
+CREATE TABLE document_versions (
+    corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id        text NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT now(),
+    last_seen_at  timestamptz,
+    content_hash  bytea NOT NULL,
+    parser        text NOT NULL,
+    uri           text NOT NULL,
+    run_id        text NOT NULL,
+    code_version  text NOT NULL,
+    PRIMARY KEY (corpus, doc_id, first_seen_at)
+);
+COMMENT ON TABLE document_versions IS 'The history behind a citation: each version, when it came and when it went';
+CREATE UNIQUE INDEX document_versions_current ON document_versions (corpus, doc_id)
+    WHERE last_seen_at IS NULL;
+
+CREATE TABLE dead_letters (
+    corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id        text NOT NULL,
+    bucket        smallint NOT NULL,
+    stage         text NOT NULL,
+    error         text NOT NULL,
+    reason        text NOT NULL,
+    attempts      integer NOT NULL,
+    code_version  text NOT NULL,
+    run_id        text NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT now(),
+    last_seen_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_id)
+);
+COMMENT ON TABLE dead_letters IS 'Documents that could not be processed, with the reason';
+
+-- What is derived: immutable, under the hash of what it was made from. ---------------------------
+
+CREATE TABLE document_texts (
+    content_hash bytea NOT NULL,
+    parser       text NOT NULL,
+    title        text NOT NULL,
+    text         text NOT NULL,
+    headings     jsonb NOT NULL,
+    warnings     text[] NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (content_hash, parser)
+);
+COMMENT ON TABLE document_texts IS 'The parsed text of each content';
+
+CREATE TABLE chunk_sets (
+    content_hash bytea NOT NULL,
+    parser       text NOT NULL,
+    chunker      text NOT NULL,
+    chunks       integer NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (content_hash, parser, chunker),
+    FOREIGN KEY (content_hash, parser) REFERENCES document_texts ON DELETE CASCADE
+);
+COMMENT ON TABLE chunk_sets IS 'Says that a text has been cut, written together with its chunks';
+
+CREATE TABLE chunks (
+    content_hash bytea NOT NULL,
+    parser       text NOT NULL,
+    chunker      text NOT NULL,
+    ord          integer NOT NULL,
+    start_char   integer NOT NULL,
+    end_char     integer NOT NULL CHECK (end_char > start_char),
+    heading_path text[] NOT NULL,
+    page         integer,
+    tokens       integer NOT NULL,
+    text_hash    bytea NOT NULL,
+    text         text NOT NULL,
+    PRIMARY KEY (content_hash, parser, chunker, ord),
+    FOREIGN KEY (content_hash, parser, chunker) REFERENCES chunk_sets ON DELETE CASCADE
+);
+COMMENT ON TABLE chunks IS 'Passages: characters start_char to end_char of the document text';
+CREATE INDEX chunks_by_text ON chunks (text_hash);
+
+CREATE TABLE embeddings (
+    scope      text NOT NULL,
+    model      text NOT NULL,
+    text_hash  bytea NOT NULL,
+    embedding  vector NOT NULL,
+    run_id     text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (scope, model, text_hash)
+);
+COMMENT ON TABLE embeddings IS 'Each text once a model: what has been paid for';
+
+-- What is served. -------------------------------------------------------------------------------
+
+CREATE TABLE generations (
+    generation   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    state        text NOT NULL
+        CHECK (state IN ('building', 'candidate', 'published', 'retired', 'cancelled', 'dropped')),
+    fingerprint  text NOT NULL,
+    parser       text NOT NULL,
+    chunker      text NOT NULL,
+    embedder     text NOT NULL,
+    dimensions   integer NOT NULL,
+    hnsw_m       integer NOT NULL,
+    hnsw_ef_construction integer NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    published_at timestamptz,
+    retired_at   timestamptz
+);
+COMMENT ON TABLE generations IS 'Builds of an index, each with the recipe it was made with';
+CREATE UNIQUE INDEX generations_one_living_a_recipe ON generations (corpus, fingerprint)
+    WHERE state IN ('building', 'candidate', 'published', 'retired');
+CREATE UNIQUE INDEX generations_one_published ON generations (corpus) WHERE state = 'published';
+
+CREATE TABLE indexed_documents (
+    generation   integer NOT NULL REFERENCES generations ON DELETE CASCADE,
+    doc_id       text NOT NULL,
+    bucket       smallint NOT NULL,
+    content_hash bytea NOT NULL,
+    chunks       integer NOT NULL,
+    words        bigint NOT NULL,
+    uri          text NOT NULL,
+    title        text NOT NULL,
+    acl          text[] NOT NULL,
+    checksum     bigint NOT NULL,
+    run_id       text NOT NULL,
+    merged_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (generation, doc_id)
+);
+COMMENT ON TABLE indexed_documents IS 'What each generation serves of each document, and by which run';
+CREATE INDEX indexed_documents_by_bucket ON indexed_documents (generation, bucket);
+
+CREATE TABLE index_buckets (
+    generation integer NOT NULL REFERENCES generations ON DELETE CASCADE,
+    bucket     smallint NOT NULL,
+    documents  integer NOT NULL,
+    chunks     integer NOT NULL,
+    words      bigint NOT NULL,
+    checksum   bigint NOT NULL,
+    run_id     text NOT NULL,
+    merged_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (generation, bucket)
+);
+COMMENT ON TABLE index_buckets IS 'The manifest of a bucket: what must be in it';
+
+CREATE TABLE published_index (
+    corpus       text PRIMARY KEY REFERENCES corpora ON DELETE CASCADE,
+    generation   integer NOT NULL REFERENCES generations,
+    embedder     text NOT NULL,
+    retrieval    jsonb NOT NULL,
+    run_id       text NOT NULL,
+    reason       text NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE published_index IS 'One row a corpus: the contract between building and reading';
+
+CREATE TABLE evaluations (
+    generation  integer NOT NULL REFERENCES generations ON DELETE CASCADE,
+    golden_set  text NOT NULL,
+    content     text NOT NULL,
+    metrics     jsonb NOT NULL,
+    run_id      text NOT NULL,
+    scored_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (generation, golden_set, content)
+);
+COMMENT ON TABLE evaluations IS 'Mean scores of a generation with a content on a golden set';
+
+CREATE TABLE evaluation_results (
+    generation  integer NOT NULL,
+    golden_set  text NOT NULL,
+    content     text NOT NULL,
+    question_id text NOT NULL,
+    metrics     jsonb NOT NULL,
+    PRIMARY KEY (generation, golden_set, content, question_id),
+    FOREIGN KEY (generation, golden_set, content) REFERENCES evaluations ON DELETE CASCADE
+);
+COMMENT ON TABLE evaluation_results IS 'The scores question by question';
+
+-- Who asks: set for one transaction as an array literal; unset sees nothing. ---------------------
+
+CREATE FUNCTION principals() RETURNS text[]
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = rag_assets, public
+    RETURN nullif(current_setting('rag_assets.principals', true), '')::text[];
+
+-- The tables of one generation. The writer has no right to make tables; this function of the owner
+-- makes them, of one form only.
+
+CREATE FUNCTION create_generation(
+    for_corpus text, with_fingerprint text, with_parser text, with_chunker text,
+    with_embedder text, with_dimensions integer, with_m integer, with_ef_construction integer
+) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = rag_assets, public
+AS $$
+DECLARE
+    made integer;
+BEGIN
+    IF with_dimensions NOT BETWEEN 1 AND 4000 THEN
+        RAISE EXCEPTION 'halfvec indexes hold at most 4000 dimensions, not %', with_dimensions;
+    END IF;
+    INSERT INTO generations (corpus, state, fingerprint, parser, chunker, embedder, dimensions,
+                             hnsw_m, hnsw_ef_construction)
+    VALUES (for_corpus, 'building', with_fingerprint, with_parser, with_chunker, with_embedder,
+            with_dimensions, with_m, with_ef_construction)
+    RETURNING generation INTO made;
+
+    EXECUTE format($ddl$
+        CREATE TABLE index_%1$s (
+            doc_id    text NOT NULL,
+            ord       integer NOT NULL,
+            bucket    smallint NOT NULL,
+            acl       text[] NOT NULL,
+            text_hash bytea NOT NULL,
+            words     integer NOT NULL,
+            embedding halfvec(%2$s) NOT NULL,
+            PRIMARY KEY (doc_id, ord)
+        );
+        CREATE INDEX index_%1$s_by_bucket ON index_%1$s (bucket);
+        CREATE TABLE postings_%1$s (
+            stem      text NOT NULL,
+            doc_id    text NOT NULL,
+            ord       integer NOT NULL,
+            frequency smallint NOT NULL,
+            PRIMARY KEY (stem, doc_id, ord)
+        );
+        CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id);
+        ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE index_%1$s FORCE ROW LEVEL SECURITY;
+        CREATE POLICY written ON index_%1$s TO rag_assets_writer USING (true) WITH CHECK (true);
+        CREATE POLICY visible ON index_%1$s FOR SELECT TO rag_assets_reader, %3$I
+            USING (acl && (SELECT principals()));
+        CREATE VIEW served_%1$s WITH (security_barrier) AS
+            SELECT i.doc_id, i.ord, d.title, d.uri, d.content_hash, d.run_id, d.merged_at,
+                   c.heading_path, c.start_char, c.end_char, c.page, c.text, i.text_hash,
+                   i.embedding
+            FROM index_%1$s i
+            JOIN indexed_documents d ON d.generation = %1$s AND d.doc_id = i.doc_id
+            JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %4$L
+                         AND c.chunker = %5$L AND c.ord = i.ord;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON index_%1$s, postings_%1$s TO rag_assets_writer;
+        GRANT SELECT ON served_%1$s TO rag_assets_writer;
+        GRANT SELECT ON index_%1$s, served_%1$s TO rag_assets_reader;
+    $ddl$, made, with_dimensions, current_user, with_parser, with_chunker);
+    RETURN made;
+END $$;
+
+CREATE FUNCTION build_vector_index(of_generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = rag_assets, public
+AS $$
+DECLARE
+    recipe generations;
+BEGIN
+    SELECT * INTO STRICT recipe FROM generations WHERE generation = of_generation FOR UPDATE;
+    EXECUTE format(
+        'CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s'
+        ' USING hnsw (embedding halfvec_cosine_ops) WITH (m = %2$s, ef_construction = %3$s)',
+        of_generation, recipe.hnsw_m, recipe.hnsw_ef_construction);
+    UPDATE generations SET state = 'candidate' WHERE generation = of_generation AND state = 'building';
+END $$;
+
+CREATE FUNCTION end_generation(of_generation integer, into_state text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = rag_assets, public
+AS $$
+BEGIN
+    IF into_state NOT IN ('cancelled', 'dropped') THEN
+        RAISE EXCEPTION 'a generation ends as cancelled or dropped, not %', into_state;
+    END IF;
+    IF EXISTS (SELECT FROM published_index WHERE generation = of_generation) THEN
+        RAISE EXCEPTION 'generation % is published', of_generation;
+    END IF;
+    EXECUTE format('DROP VIEW IF EXISTS served_%1$s', of_generation);
+    EXECUTE format('DROP TABLE IF EXISTS index_%1$s, postings_%1$s', of_generation);
+    DELETE FROM indexed_documents WHERE generation = of_generation;
+    DELETE FROM index_buckets WHERE generation = of_generation;
+    UPDATE generations SET state = into_state WHERE generation = of_generation;
+END $$;
+
+-- Exact BM25 (k1 1.5, b 0.75) over the postings, which hold no permissions: the function scores,
+-- then keeps what the caller's principals may see. Frequencies span the corpus.
+
+CREATE FUNCTION search_words(of_generation integer, question_stems text[], wanted integer)
+    RETURNS TABLE (doc_id text, ord integer, score double precision)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = rag_assets, public
+AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($query$
+        WITH totals AS (
+            SELECT sum(chunks)::float AS n, sum(words)::float / greatest(sum(chunks), 1) AS average
+            FROM index_buckets WHERE generation = %1$s
+        ), found AS (
+            SELECT stem, p.doc_id, p.ord, frequency::float AS tf FROM postings_%1$s p
+            WHERE stem = ANY ($1)
+        ), rarity AS (
+            SELECT stem, ln(1 + (n - count(*) + 0.5) / (count(*) + 0.5)) AS idf
+            FROM found, totals GROUP BY stem, n
+        )
+        SELECT i.doc_id, i.ord,
+               sum(idf * tf * 2.5 / (tf + 1.5 * (0.25 + 0.75 * i.words / average)))::float AS score
+        FROM found JOIN rarity USING (stem) CROSS JOIN totals
+        JOIN index_%1$s i USING (doc_id, ord)
+        GROUP BY i.doc_id, i.ord ORDER BY score DESC, i.doc_id, i.ord LIMIT $2
+    $query$, of_generation) USING question_stems, wanted;
+END $$;
+
+CREATE FUNCTION question_stems(of_generation integer, question_words text[])
+    RETURNS TABLE (word text, stem text, chunks integer, visible boolean, total bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = rag_assets, public
+AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($query$
+        SELECT w.word, s.stem,
+               (SELECT count(*)::integer FROM postings_%1$s p WHERE p.stem = s.stem),
+               EXISTS (SELECT FROM postings_%1$s p JOIN index_%1$s i USING (doc_id, ord)
+                       WHERE p.stem = s.stem),
+               (SELECT sum(b.chunks) FROM index_buckets b WHERE b.generation = %1$s)
+        FROM unnest($1) WITH ORDINALITY w (word, place)
+        CROSS JOIN LATERAL unnest(tsvector_to_array(to_tsvector('english', w.word))) s (stem)
+        ORDER BY w.place, s.stem
+    $query$, of_generation) USING question_words;
+END $$;
+
+-- Rights: the writer fills tables, the reader sees the published row and what principals may see. -
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA rag_assets FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION principals() TO rag_assets_writer, rag_assets_reader;
+GRANT EXECUTE ON FUNCTION search_words(integer, text[], integer), question_stems(integer, text[])
+    TO rag_assets_writer, rag_assets_reader;
+GRANT EXECUTE ON FUNCTION
+    create_generation(text, text, text, text, text, integer, integer, integer),
+    build_vector_index(integer), end_generation(integer, text)
+    TO rag_assets_writer;
+
+GRANT SELECT ON ALL TABLES IN SCHEMA rag_assets TO rag_assets_writer;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
+GRANT INSERT, UPDATE, DELETE ON corpora, buckets, documents, document_versions, dead_letters,
+    document_texts, chunk_sets, chunks, embeddings, indexed_documents, index_buckets,
+    published_index, evaluations, evaluation_results TO rag_assets_writer;
+GRANT UPDATE, DELETE ON generations TO rag_assets_writer;
+GRANT SELECT ON schema_migrations, published_index TO rag_assets_reader;

@@ -1,0 +1,8 @@
+-- Settings of every connection.
+
+-- name: settle
+-- Time-outs everywhere: nothing waits or holds a lock for ever.
+SELECT set_config('search_path', 'rag_assets, public', false),
+       set_config('lock_timeout', '10min', false),
+       set_config('statement_timeout', '1h', false),
+       set_config('idle_in_transaction_session_timeout', '10min', false);
