@@ -10,6 +10,7 @@
     │   ├── NotMigratedError      its schema is not the one this code works with
     │   └── StaleRunError         another run has recorded this bucket since we looked
     ├── ServerError               the embedded server or a service cannot be started or stopped
+    ├── QuestionError             a question that cannot be searched for, such as an empty one
     ├── NotPublishedError         nothing to read yet
     ├── NotReadyError             a generation cannot be scored or published yet
     └── MissingExtraError         an optional package is not installed
@@ -55,6 +56,10 @@ class StaleRunError(DatabaseError):
 
 
 class ServerError(RagAssetsError):
+    pass
+
+
+class QuestionError(RagAssetsError):
     pass
 
 

@@ -115,7 +115,9 @@ class Chunk:
     @property
     def embedded_text(self) -> str:
         """What the model sees: the passage under its headings, so that it is not out of context."""
-        return "\n".join([" > ".join(self.heading_path), self.text] if self.heading_path else [self.text])
+        return "\n".join(
+            [" > ".join(self.heading_path), self.text] if self.heading_path else [self.text]
+        )
 
     @property
     def text_hash(self) -> bytes:
@@ -317,6 +319,17 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The best chunks for a question, best first, and what the index knows of its words."""
+
+    question: str
+    corpus: str
+    generation: int
+    hits: tuple[Hit, ...]
+    terms: tuple[QuestionTerm, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """Where a sentence stands: `document.text[start:end] == quote`."""
 
@@ -350,7 +363,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return "\n".join(f"{citation.quote} [{citation.number}]" for citation in self.citations)
+        """The quotes with their numbers; after a block of code the number has its own line."""
+        return "\n".join(
+            f"{citation.quote}{chr(10) if citation.quote.endswith(('```', '~~~')) else ' '}"
+            f"[{citation.number}]"
+            for citation in self.citations
+        )
 
 
 # --- evaluation --------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""WordLlama: static token vectors, averaged; it comes with its package and needs no network."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rag_assets.errors import ConfigurationError, EmbeddingError
+from rag_assets.ports import Vectors
+
+MODELS = {"l2_supercat_256": ("l2_supercat", 256)}
+"""The weights that the package ships: file name to its configuration and dimensions."""
+
+PREPROCESSING = "document@1"
+"""Raise the number when `as_embedded` changes, for then every vector changes."""
+
+BATCH = 512
+MIN_SHOUTED_LETTERS = 12
+SHOUTED_SHARE = 0.7
+
+
+def as_embedded(text: str) -> str:
+    """What the model is given: this model knows capitals as other words, so shouting is lowered.
+
+    >>> as_embedded("  HOW DO I ROLL BACK A GENERATION?")
+    'how do i roll back a generation?'
+    >>> as_embedded("What is HNSW?")
+    'What is HNSW?'
+    """
+    text = text.strip()
+    letters = sum(map(str.isalpha, text))
+    capitals = sum(map(str.isupper, text))
+    shouted = letters >= MIN_SHOUTED_LETTERS and capitals > SHOUTED_SHARE * letters
+    return text.lower() if shouted else text
+
+
+class WordLlamaEmbedder:
+    """Unit vectors of a model that is loaded at first use and is the same for both sides."""
+
+    def __init__(self, model: str = "l2_supercat_256") -> None:
+        if model not in MODELS:
+            raise ConfigurationError(
+                f"There is no WordLlama model {model!r} in its package;"
+                f" use {' or '.join(f'wordllama:{name}' for name in MODELS)}."
+            )
+        self._name = model
+
+    @property
+    def identity(self) -> str:
+        return f"wordllama:{self._name}/{PREPROCESSING}"
+
+    @property
+    def dimensions(self) -> int:
+        return MODELS[self._name][1]
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Text by text: a vector does not depend on what else stands in its batch."""
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for start in range(0, len(texts), BATCH):
+            batch = texts[start : start + BATCH]
+            tokens = self._model.tokenizer.encode_batch_fast(
+                [as_embedded(text) for text in batch], add_special_tokens=False
+            )
+            for row, (text, encoding) in enumerate(zip(batch, tokens, strict=True), start):
+                vectors[row] = self._vector(text, encoding.ids)
+        return vectors
+
+    def embed_question(self, text: str) -> Vectors:
+        row: Vectors = self.embed_documents([text])[0]
+        return row
+
+    def _vector(self, text: str, token_ids: list[int]) -> Vectors:
+        total = self._model.embedding[token_ids].sum(axis=0)
+        length = float(np.linalg.norm(total))
+        if not np.isfinite(length) or length < np.finfo(np.float32).tiny:
+            raise EmbeddingError(
+                f"{self.identity} has no vector for the text that begins {text[:40]!r}:"
+                " it holds no word that the model knows. Leave this text out."
+            )
+        vector: Vectors = total / np.float32(length)
+        return vector
+
+    @cached_property
+    def _model(self) -> Any:  # the package is not typed
+        with _root_logger_untouched():
+            import wordllama
+
+        config, dimensions = MODELS[self._name]
+        try:
+            model = wordllama.WordLlama.load(
+                config,
+                cache_dir=Path(wordllama.__file__).parent,
+                dim=dimensions,
+                disable_download=True,
+            )
+        except FileNotFoundError as error:
+            raise EmbeddingError(
+                f"The weights of wordllama:{self._name} are not in the installed package;"
+                " install it again with `pip install --force-reinstall wordllama`."
+            ) from error
+        model.tokenizer.no_padding()
+        return model
+
+
+@contextmanager
+def _root_logger_untouched() -> Iterator[None]:
+    """Importing the package calls `logging.basicConfig`, which is for applications to decide."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers

@@ -1,0 +1,90 @@
+"""From a question to the best chunks, and on to a cited answer or a refusal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rag_assets.answering.asking import asked
+from rag_assets.answering.citing import cited
+from rag_assets.answering.deduplicating import distinct
+from rag_assets.answering.extracting import extracted
+from rag_assets.answering.fusing import fused
+from rag_assets.answering.matching import weights
+from rag_assets.answering.supporting import lexical_support, never_mentioned
+from rag_assets.model import Answer, Found, Hit, PublishedIndex, SearchResult
+from rag_assets.ports import Embedder, SearchIndex
+
+HITS = 10
+
+EmbedderFor = Callable[[str], Embedder]
+"""The embedder of an identity, as it stands in the published row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What both ways need: the published row, what was found under it, and its order."""
+
+    question: str
+    published: PublishedIndex
+    found: Found
+    hits: tuple[Hit, ...]
+
+
+def search(
+    question: str,
+    *,
+    index: SearchIndex,
+    embedder_for: EmbedderFor,
+    principals: Sequence[str],
+    corpus: str | None = None,
+    limit: int = HITS,
+) -> SearchResult:
+    """The best chunks that the principals may see."""
+    retrieved = _retrieve(question, index, embedder_for, corpus, principals)
+    return SearchResult(
+        question=retrieved.question,
+        corpus=retrieved.published.corpus,
+        generation=retrieved.published.generation,
+        hits=retrieved.hits[:limit],
+        terms=retrieved.found.terms,
+    )
+
+
+def answer(
+    question: str,
+    *,
+    index: SearchIndex,
+    embedder_for: EmbedderFor,
+    principals: Sequence[str],
+    corpus: str | None = None,
+    limit: int = HITS,
+) -> Answer:
+    """An extractive answer with its citations; none where the corpus does not support one."""
+    retrieved = _retrieve(question, index, embedder_for, corpus, principals)
+    found, hits = retrieved.found, retrieved.hits
+    passages = extracted(hits, weights(found.terms, chunks=found.chunks))
+    support = lexical_support(passages, found.terms, chunks=found.chunks)
+    supported = support >= retrieved.published.retrieval.min_support
+    return Answer(
+        question=retrieved.question,
+        corpus=retrieved.published.corpus,
+        generation=retrieved.published.generation,
+        citations=cited(passages) if supported else (),
+        hits=hits[:limit],
+        lexical_support=support,
+        never_mentioned=never_mentioned(found.terms),
+    )
+
+
+def _retrieve(
+    question: str,
+    index: SearchIndex,
+    embedder_for: EmbedderFor,
+    corpus: str | None,
+    principals: Sequence[str],
+) -> Retrieved:
+    question = asked(question)
+    published = index.published(corpus)
+    vector = embedder_for(published.embedder).embed_question(question)
+    found = index.find(published, question=question, vector=vector, principals=principals)
+    hits = fused(found.hits, lexical_weight=published.retrieval.lexical_weight)
+    return Retrieved(question, published, found, distinct(hits))
