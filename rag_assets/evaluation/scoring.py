@@ -1,0 +1,134 @@
+"""What a search and its answers score on labelled questions.
+
+Spans of the documents are what is to be found, not chunks: another chunker is judged by the same
+labels. A chunk finds a span when it holds at least half of it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.evaluation.golden_set import END_OF_DOCUMENT
+from rag_assets.model import (
+    Answer,
+    Citation,
+    GoldenQuestion,
+    Hit,
+    QuestionScore,
+    Scores,
+    SourceSpan,
+)
+
+Search = Callable[[str], Sequence[Hit]]
+Ask = Callable[[str], Answer]
+
+RANKED = {"recall@5": "R@5", "recall@10": "R@10", "mrr@10": "RR@10", "ndcg@10": "nDCG@10"}
+"""Our names of the measures that ir_measures computes."""
+
+METRICS = (
+    *RANKED,
+    "answer_span_hit@1",
+    "answer_span_hit@5",
+    "citation_hit",
+    "refusal_correct",
+)
+
+
+def score(
+    questions: Sequence[GoldenQuestion],
+    *,
+    search: Search,
+    answer: Ask,
+    generation: int,
+    golden_set: str,
+) -> Scores:
+    """Every question searched for and asked once; what cannot be answered scores by its refusal."""
+    if not questions:
+        raise ConfigurationError(f"The golden set {golden_set} has no questions to score.")
+    found = {each.id: search(each.question) for each in questions if each.answerable}
+    ranked = _ranked([each for each in questions if each.answerable], found)
+    return Scores(
+        generation=generation,
+        golden_set=golden_set,
+        questions=tuple(
+            QuestionScore(
+                each.id,
+                ranked.get(each.id, {})
+                | _span_hits(each, found.get(each.id, ()))
+                | _answered(each, answer(each.question)),
+            )
+            for each in questions
+        ),
+    )
+
+
+def finds(hit: Hit, span: SourceSpan) -> bool:
+    """Whether the chunk holds half of the span, or is of the document where that is the label."""
+    if hit.doc_id != span.doc_id:
+        return False
+    whole_document = span.end == END_OF_DOCUMENT
+    return whole_document or 2 * _overlap(hit, span) >= span.end - span.start
+
+
+def holds(hit: Hit, span: SourceSpan) -> bool:
+    """Whether nothing of the span is missing in the chunk."""
+    whole_document = span.end == END_OF_DOCUMENT
+    inside = whole_document or hit.start <= span.start <= span.end <= hit.end
+    return hit.doc_id == span.doc_id and inside
+
+
+def cites(citation: Citation, span: SourceSpan) -> bool:
+    """Whether quote and span share half of the shorter one."""
+    shorter = min(citation.end - citation.start, span.end - span.start)
+    return citation.doc_id == span.doc_id and 2 * _overlap(citation, span) >= shorter
+
+
+def _overlap(one: Hit | Citation, span: SourceSpan) -> int:
+    return max(0, min(one.end, span.end) - max(one.start, span.start))
+
+
+def _ranked(
+    questions: Sequence[GoldenQuestion], found: dict[str, Sequence[Hit]]
+) -> dict[str, dict[str, float]]:
+    import ir_measures
+
+    names = {ir_measures.parse_measure(theirs): ours for ours, theirs in RANKED.items()}
+    scores = {each.id: dict.fromkeys(RANKED, 0.0) for each in questions}
+    wanted = {each.id: {_span_id(span): 1 for span in each.answers} for each in questions}
+    runs = {each.id: _run(each.answers, found[each.id]) for each in questions}
+    for result in ir_measures.iter_calc(list(names), wanted, runs):
+        scores[result.query_id][names[result.measure]] = float(result.value)
+    return scores
+
+
+def _run(spans: Iterable[SourceSpan], hits: Sequence[Hit]) -> dict[str, float]:
+    """The hits as a ranking of spans: each span where it is first found, else a miss."""
+    missing = list(spans)
+    ranking: list[str] = []
+    for position, hit in enumerate(hits):
+        found = [span for span in missing if finds(hit, span)]
+        missing = [span for span in missing if span not in found]
+        ranking += [_span_id(span) for span in found] or [f"miss {position}"]
+    return {name: -float(position) for position, name in enumerate(ranking)}
+
+
+def _span_id(span: SourceSpan) -> str:
+    return f"{span.doc_id}:{span.start}-{span.end}"
+
+
+def _span_hits(question: GoldenQuestion, hits: Sequence[Hit]) -> dict[str, float]:
+    if not question.answerable:
+        return {}
+    return {
+        f"answer_span_hit@{k}": float(
+            any(holds(hit, span) for hit in hits[:k] for span in question.answers)
+        )
+        for k in (1, 5)
+    }
+
+
+def _answered(question: GoldenQuestion, answer: Answer) -> dict[str, float]:
+    correct = {"refusal_correct": float(answer.refused != question.answerable)}
+    if not question.answerable:
+        return correct
+    hit = any(cites(citation, span) for citation in answer.citations for span in question.answers)
+    return correct | {"citation_hit": float(hit)}
