@@ -1,0 +1,54 @@
+"""A corpus as Dagster sees it: which assets, checks and jobs there are, and nothing of how."""
+
+from collections.abc import Callable
+from typing import Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from rag_assets import model
+from rag_assets.corpus_file import read_corpus
+from rag_assets.corpus_file.schema import CorpusAttributes
+
+ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = ()
+CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = ()
+
+
+def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
+    """The assets of a corpus from its source to what readers see, their checks, and one job."""
+    job = dg.define_asset_job(
+        corpus.name,
+        selection=dg.AssetSelection.groups(corpus.name),
+        description=f"Brings the corpus {corpus.name} up to date, from its source to its readers.",
+    )
+    return dg.Definitions(
+        assets=[build(corpus) for build in ASSETS],
+        asset_checks=[build(corpus) for build in CHECKS],
+        jobs=[job],
+    )
+
+
+class Corpus(dg.Component):
+    """Documents that are indexed, evaluated and published together.
+
+    Makes the assets from raw documents to the published index, with their checks.
+    """
+
+    def __init__(self, corpus: model.Corpus) -> None:
+        self.corpus = corpus
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return CorpusAttributes
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        return dg.ComponentTypeSpec(tags=["rag"], produces=["asset", "asset_check", "job"])
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Read again from its file, for the problems of a file are told best with their lines."""
+        return cls(read_corpus(context.path))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        return corpus_definitions(self.corpus)
