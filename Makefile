@@ -10,7 +10,7 @@ COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --univers
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test lint format lock upgrade wheel clean
+.PHONY: help venv demo up down test lint format docs lock upgrade wheel clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ lint: venv ## Check style, types and who imports whom
 format: venv ## Put the code into the common form
 	@$(RUN) ruff check --fix
 	@$(RUN) ruff format
+
+docs: venv ## Write the pages of docs/reference that follow from the code
+	@.venv/bin/python tools/write_reference.py
 
 lock: venv ## Resolve pyproject.toml again, keeping the versions that still fit
 	@$(COMPILE)

@@ -27,15 +27,19 @@ class Settings:
     """The environment, read once at the edge."""
 
     home: Path
-    """RAG_ASSETS_HOME: the folder of the embedded server and of Dagster's own storage."""
+    """RAG_ASSETS_HOME: the folder of the embedded server and of Dagster's own storage. Without it,
+    the nearest `.rag_assets` in the working folder or above it, else a new one there."""
     defs: Path
-    """RAG_ASSETS_DEFS: the folder that holds one folder a corpus, each with its defs.yaml."""
+    """RAG_ASSETS_DEFS: the folder that holds one folder a corpus, each with its `defs.yaml`.
+    Without it, `defs` in the working folder where that holds a corpus, else the sample corpus."""
     database: DatabaseUrls | None
-    """RAG_ASSETS_DATABASE_URL, RAG_ASSETS_WRITER_URL, RAG_ASSETS_READER_URL: an external server."""
+    """RAG_ASSETS_DATABASE_URL, RAG_ASSETS_WRITER_URL, RAG_ASSETS_READER_URL: an external
+    PostgreSQL, in the roles of owner, writer and reader: all three, or none for the embedded one."""
     port: int
-    """RAG_ASSETS_PORT: where the Dagster UI listens."""
+    """RAG_ASSETS_PORT: the port on which the Dagster UI listens; 3000 without it."""
     principals: tuple[str, ...]
-    """RAG_ASSETS_PRINCIPALS: who asks on the command line, separated by commas."""
+    """RAG_ASSETS_PRINCIPALS: as whom the command line asks and searches, separated by commas;
+    `everyone` without it."""
 
     @classmethod
     def from_environment(
@@ -91,7 +95,9 @@ def _database(environ: Mapping[str, str]) -> DatabaseUrls | None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise ConfigurationError(f"RAG_ASSETS_PORT is {text!r}; it must be a number from 1 to 65535.")
+        raise ConfigurationError(
+            f"RAG_ASSETS_PORT is {text!r}; it must be a number from 1 to 65535."
+        )
     return int(text)
 
 
