@@ -34,7 +34,7 @@ class Settings:
     Without it, `defs` in the working folder where that holds a corpus, else the sample corpus."""
     database: DatabaseUrls | None
     """RAG_ASSETS_DATABASE_URL, RAG_ASSETS_WRITER_URL, RAG_ASSETS_READER_URL: an external
-    PostgreSQL, in the roles of owner, writer and reader: all three, or none for the embedded one."""
+    PostgreSQL, in the roles owner, writer and reader: all three, or none for the embedded one."""
     port: int
     """RAG_ASSETS_PORT: the port on which the Dagster UI listens; 3000 without it."""
     principals: tuple[str, ...]
