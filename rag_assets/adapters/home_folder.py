@@ -85,8 +85,11 @@ class HomeFolder:
         )
 
     @contextmanager
-    def locked(self, *, timeout_s: float = 180.0) -> Iterator[None]:
-        """One process at a time; the kernel frees the lock of one that dies."""
+    def locked(self, *, timeout_s: float = 180.0) -> Iterator[int]:
+        """One process at a time; the kernel frees the lock of one that dies.
+
+        A child that is given the lock's descriptor holds it too, until it has ended as well.
+        """
         with explained("The lock file cannot be opened"):
             lock = open_lock(self.path / LOCK)
         try:
@@ -95,7 +98,7 @@ class HomeFolder:
                     f"Another rag-assets command has held {self.path / LOCK} for"
                     f" {timeout_s:.0f} seconds. Wait for it, or end it, then try again."
                 )
-            yield
+            yield lock
         finally:
             os.close(lock)
 

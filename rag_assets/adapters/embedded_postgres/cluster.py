@@ -22,14 +22,17 @@ _OPTIONS = (
 )
 
 
-def make_cluster(place: Place, credentials: Credentials, *, durable: bool) -> None:
-    """Built beside its final name and renamed, so that a half-made one is never mistaken for it."""
+def make_cluster(place: Place, credentials: Credentials, *, durable: bool, lock: int) -> None:
+    """Built beside its final name and renamed, so that a half-made one is never mistaken for it.
+
+    initdb goes on when we are killed. It holds our lock too, so nobody clears up under it.
+    """
     _clear(place)
     new = Path(mkdtemp(prefix=_UNFINISHED, dir=place.folder))
     place.account.give(new)
     word = _password_file(place, credentials)
     try:
-        _initdb(place, new, word, durable=durable)
+        _initdb(place, new, word, durable=durable, lock=lock)
     finally:
         word.unlink()
     new.rename(place.data)
@@ -59,10 +62,14 @@ def system_identifier(place: Place) -> str:
     )
 
 
-def _initdb(place: Place, new: Path, word: Path, *, durable: bool) -> None:
-    options = (*_OPTIONS, f"--pwfile={word}", f"--pgdata={new}")
-    program = place.programs.named("initdb")
-    done = place.account.run((program, *options, *(() if durable else ("--no-sync",))))
+def _initdb(place: Place, new: Path, word: Path, *, durable: bool, lock: int) -> None:
+    options = (
+        *_OPTIONS,
+        f"--pwfile={word}",
+        f"--pgdata={new}",
+        *(() if durable else ("--no-sync",)),
+    )
+    done = place.account.run((place.programs.named("initdb"), *options), pass_fds=(lock,))
     if done.returncode == 0:
         return
     shutil.rmtree(new, ignore_errors=True)

@@ -12,7 +12,7 @@ import psutil
 from rag_assets.adapters.home_folder import wait_until
 
 PID_FILE = "postmaster.pid"
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
 
 
 def server_processes(data: Path) -> list[psutil.Process]:

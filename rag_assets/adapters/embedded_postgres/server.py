@@ -93,10 +93,10 @@ class EmbeddedPostgres:
     def start(self) -> DatabaseUrls:
         """Harmless when the server runs already, in this process or in any other."""
         self._folder.ensure()
-        with self._folder.locked(), explained("The embedded server cannot be started"):
+        with self._folder.locked() as lock, explained("The embedded server cannot be started"):
             place, credentials = self._settle()
             if _answering(self.home, place, credentials) is None:
-                credentials = self._bring_up(place, credentials)
+                credentials = self._bring_up(place, credentials, lock)
             folder = make_socket_folder(self.home, place)
             connecting.set_up(credentials, folder)
             return credentials.urls(folder)
@@ -201,12 +201,12 @@ class EmbeddedPostgres:
         credentials.save(self._secrets)
         return credentials
 
-    def _bring_up(self, place: Place, credentials: Credentials) -> Credentials:
+    def _bring_up(self, place: Place, credentials: Credentials, lock: int) -> Credentials:
         if self._earlier_one_comes_up(place, credentials):
             return credentials
         self._clear_leftovers(place)
         if not place.data.is_dir():
-            cluster.make_cluster(place, credentials, durable=self._durable)
+            cluster.make_cluster(place, credentials, durable=self._durable, lock=lock)
             credentials = self._complete(place, credentials)
         cluster.check_version(place)
         self._configure(place)
