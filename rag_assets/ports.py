@@ -1,6 +1,6 @@
 """What the steps need from the world, one small protocol a role. Adapters and fakes implement them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from rag_assets.model import (
     Chunk,
     ChunkSet,
+    Corpus,
     DeadLetter,
     Found,
     Generation,
     ObservedDocument,
     ParsedDocument,
     PublishedIndex,
-    QuestionTerm,
-    Recipe,
     RunIdentity,
     SourceObject,
     StoredText,
@@ -74,6 +73,9 @@ class Embedder(Protocol):
 class HeldBuckets(Protocol):
     """Buckets that this run alone may record, until it lets them go."""
 
+    @property
+    def never_recorded(self) -> Collection[int]: ...
+
     def known(self) -> Mapping[str, ObservedDocument]:
         """What is recorded of every document in these buckets, tombstones included."""
 
@@ -82,42 +84,36 @@ class HeldBuckets(Protocol):
         bucket: int,
         *,
         documents: Sequence[ObservedDocument],
-        texts: Sequence[StoredText],
-        dead_letters: Sequence[DeadLetter],
+        texts: Sequence[StoredText] = (),
+        dead_letters: Sequence[DeadLetter] = (),
     ) -> None:
         """Writes what was observed, in one transaction; refuses if another run has come between."""
 
 
 class DocumentStore(Protocol):
     def hold(
-        self, corpus: str, buckets: Sequence[int], run: RunIdentity
+        self, corpus: Corpus, buckets: Sequence[int], run: RunIdentity
     ) -> AbstractContextManager[HeldBuckets]: ...
-
-    def stored_texts(self, keys: Iterable[tuple[bytes, str]]) -> set[tuple[bytes, str]]:
-        """Which of these (content hash, parser) have their text already."""
 
 
 class ChunkStore(Protocol):
-    def unchunked(self, generation: Generation, bucket: int) -> Iterator[StoredText]:
+    def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         """Texts of live documents that this generation's chunker has not cut yet."""
 
     def add_chunks(self, sets: Sequence[ChunkSet]) -> int: ...
 
 
 class EmbeddingStore(Protocol):
-    def unembedded(self, generation: Generation, bucket: int) -> dict[bytes, str]:
-        """Text hash to embedded text, for chunks whose vector this generation lacks."""
+    def unembedded(self, generation: Generation, buckets: Sequence[int]) -> Iterator[Chunk]:
+        """Chunks whose text the generation's model has never seen, each text once."""
 
     def add_embeddings(
-        self, generation: Generation, vectors: Mapping[bytes, Vectors], run: RunIdentity
-    ) -> int: ...
-
-
-class GenerationStore(Protocol):
-    def living(self, corpus: str) -> list[Generation]: ...
-
-    def open(self, corpus: str, recipe: Recipe) -> Generation:
-        """The living generation of this recipe, made beside the others if there is none."""
+        self,
+        generation: Generation,
+        text_hashes: Sequence[bytes],
+        vectors: Vectors,
+        run: RunIdentity,
+    ) -> None: ...
 
 
 # --- the online half ---------------------------------------------------------------------------

@@ -277,7 +277,7 @@ BEGIN
             frequency smallint NOT NULL,
             PRIMARY KEY (stem, doc_id, ord)
         );
-        CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id);
+        CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id, ord);
         ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
         ALTER TABLE index_%1$s FORCE ROW LEVEL SECURITY;
         CREATE POLICY written ON index_%1$s TO rag_assets_writer USING (true) WITH CHECK (true);

@@ -26,7 +26,11 @@ def connect(url: str, *, vectors: bool = False) -> Iterator["Connection"]:
 
     with _explained(url):
         connection = psycopg.connect(
-            url, autocommit=True, row_factory=dict_row, connect_timeout=10, application_name="rag_assets"
+            url,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=10,
+            application_name="rag_assets",
         )
     with _explained(url), connection:
         connection.execute(queries.load("connections")["settle"])

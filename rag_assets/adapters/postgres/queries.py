@@ -8,7 +8,9 @@ from typing import LiteralString, cast
 
 from rag_assets.errors import ConfigurationError
 
-_BLOCK = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?)(?=^-- name: |\Z)", re.M | re.S)
+_BLOCK = re.compile(
+    r"^-- name: (?P<name>\w+)\n(?P<body>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 @cache
@@ -32,5 +34,6 @@ def load(stage: str) -> dict[str, LiteralString]:
     """
     text = (sql_folder() / "queries" / f"{stage}.sql").read_text(encoding="utf-8")
     return {
-        block["name"]: cast("LiteralString", block["body"].strip()) for block in _BLOCK.finditer(text)
+        block["name"]: cast("LiteralString", block["body"].strip())
+        for block in _BLOCK.finditer(text)
     }

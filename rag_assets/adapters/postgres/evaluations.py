@@ -1,0 +1,57 @@
+"""Keeps what generations scored, question by question."""
+
+from typing import Any, LiteralString
+
+from rag_assets.adapters.postgres import queries
+from rag_assets.adapters.postgres.connections import connect
+from rag_assets.model import QuestionScore, RunIdentity, Scores
+
+
+class PostgresEvaluations:
+    """The store behind `eval_scores`. A score belongs to a generation, its content and a golden set."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def find(self, *, generation: int, golden_set: str, content: str) -> Scores | None:
+        which = {"generation": generation, "golden_set": golden_set, "content": content}
+        with connect(self._url) as connection:
+            if connection.execute(_query("means"), which).fetchone() is None:
+                return None
+            rows = connection.execute(_query("results"), which)
+            questions = tuple(QuestionScore(row["question_id"], row["metrics"]) for row in rows)
+        return Scores(generation, golden_set, questions)
+
+    def add(self, scores: Scores, *, content: str, run: RunIdentity) -> None:
+        which = {
+            "generation": scores.generation,
+            "golden_set": scores.golden_set,
+            "content": content,
+            "run_id": run.run_id,
+        }
+        rows = [
+            which | {"question_id": question.question_id, "metrics": _json(dict(question.metrics))}
+            for question in scores.questions
+        ]
+        with connect(self._url) as connection, connection.transaction():
+            means = connection.execute(
+                _query("add_means"), which | {"metrics": _json(scores.means)}
+            )
+            if means.fetchone() is not None:
+                connection.cursor().executemany(_query("add_result"), rows)
+
+    def latest_means(self, generation: int) -> dict[str, float]:
+        """The newest mean scores of a generation; none where it was never scored."""
+        with connect(self._url) as connection:
+            row = connection.execute(_query("latest"), {"generation": generation}).fetchone()
+            return dict(row["metrics"]) if row else {}
+
+
+def _json(value: dict[str, float]) -> Any:
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(value)
+
+
+def _query(name: str) -> LiteralString:
+    return queries.load("evaluations")[name]

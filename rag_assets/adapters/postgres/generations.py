@@ -1,0 +1,260 @@
+"""Generations of an index: opening, publishing, rolling back, ending."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from rag_assets.adapters.postgres import queries
+from rag_assets.adapters.postgres.connections import connect, only_row
+from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError
+from rag_assets.model import (
+    Generation,
+    GenerationState,
+    IndexSettings,
+    PublishedIndex,
+    Recipe,
+    RetrievalSettings,
+    RunIdentity,
+)
+
+if TYPE_CHECKING:
+    from rag_assets.adapters.postgres.connections import Connection
+
+GRACE = timedelta(hours=24)
+"""How long a retired generation is kept at least, for a rollback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What stands between a generation and its documents."""
+
+    buckets_unseen: int
+    documents_waiting: int
+
+    def __bool__(self) -> bool:
+        return bool(self.buckets_unseen or self.documents_waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a generation serves, as one fingerprint and two counts."""
+
+    content: str
+    documents: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """A line of a corpus's history, for people."""
+
+    generation: int
+    state: str
+    fingerprint: str
+    parser: str
+    chunker: str
+    embedder: str
+    dimensions: int
+    created_at: datetime
+    published_at: datetime | None
+    retired_at: datetime | None
+    documents: int
+    chunks: int
+
+
+class PostgresGenerations:
+    def __init__(self, url: str, *, build_memory: str = "256MB") -> None:
+        self._url = url
+        self._build_memory = build_memory
+
+    def living(self, corpus: str) -> list[Generation]:
+        with connect(self._url) as connection:
+            return _living(connection, corpus)
+
+    def open(self, corpus: str, recipe: Recipe) -> Generation:
+        """The living generation of this recipe. A build of another recipe is cancelled by it."""
+        with connect(self._url) as connection:
+            if found := _with_recipe(_living(connection, corpus), recipe):
+                return found
+            with connection.transaction():
+                connection.execute(_query("one_at_a_time"), {"corpus": corpus})
+                living = _living(connection, corpus)
+                if found := _with_recipe(living, recipe):
+                    return found
+                for generation in living:
+                    if generation.state in {GenerationState.BUILDING, GenerationState.CANDIDATE}:
+                        _end(connection, generation.number, GenerationState.CANCELLED)
+                return _create(connection, corpus, recipe)
+
+    def unfinished(self, generation: Generation) -> Unfinished:
+        with connect(self._url) as connection:
+            return _unfinished(connection, generation)
+
+    def content(self, generation: int) -> Content:
+        with connect(self._url) as connection:
+            row = only_row(connection.execute(_query("content"), {"generation": generation}))
+            return Content(**row)
+
+    def finish(self, generation: Generation) -> bool:
+        """Builds the HNSW graph of a generation whose load is complete; True if it did."""
+        if generation.state is not GenerationState.BUILDING:
+            return False
+        with connect(self._url) as connection:
+            if _unfinished(connection, generation):
+                return False
+            with connection.transaction():
+                connection.execute(_query("build_settings"), {"memory": self._build_memory})
+                connection.execute(_query("build_vector_index"), {"generation": generation.number})
+        return True
+
+    def published(self, corpus: str | None) -> PublishedIndex:
+        with connect(self._url) as connection:
+            return published(connection, corpus)
+
+    def publish(
+        self, generation: Generation, *, retrieval: RetrievalSettings, run: RunIdentity, reason: str
+    ) -> None:
+        """Lets readers see this generation; the one before is retired, and kept."""
+        with connect(self._url) as connection, connection.transaction():
+            connection.execute(_query("one_at_a_time"), {"corpus": generation.corpus})
+            if unfinished := _unfinished(connection, generation):
+                raise NotReadyError(_not_ready(generation, unfinished))
+            which = {"corpus": generation.corpus, "generation": generation.number}
+            connection.execute(_query("retire"), which)
+            if connection.execute(_query("mark_published"), which).fetchone() is None:
+                raise NotReadyError(
+                    f"Generation {generation.number} of {generation.corpus!r} cannot be published:"
+                    " it is still being built, or has ended. See `rag-assets status`."
+                )
+            connection.execute(
+                _query("publish"),
+                which | {"retrieval": _json(retrieval), "run_id": run.run_id, "reason": reason},
+            )
+
+    def update_retrieval(self, corpus: str, retrieval: RetrievalSettings) -> bool:
+        """Brings changed settings of reading into the published row; True if they had changed."""
+        with connect(self._url) as connection:
+            row = {"corpus": corpus, "retrieval": _json(retrieval)}
+            return connection.execute(_query("update_retrieval"), row).rowcount > 0
+
+    def rollback_target(self, corpus: str) -> Generation:
+        with connect(self._url) as connection:
+            row = connection.execute(_query("rollback_target"), {"corpus": corpus}).fetchone()
+            if row is None:
+                raise NotReadyError(
+                    f"Corpus {corpus!r} has no earlier generation to go back to: only one was ever"
+                    " published, or the earlier ones have been dropped."
+                )
+            return _numbered(_living(connection, corpus), corpus, row["generation"])
+
+    def numbered(self, corpus: str, number: int) -> Generation:
+        """A living generation by its number."""
+        return _numbered(self.living(corpus), corpus, number)
+
+    def drop_expired(self, corpus: str, *, grace: timedelta = GRACE) -> list[int]:
+        """Drops retired generations beyond their grace; the newest of them always stays."""
+        with connect(self._url) as connection, connection.transaction():
+            connection.execute(_query("one_at_a_time"), {"corpus": corpus})
+            rows = connection.execute(_query("expired"), {"corpus": corpus, "grace": grace})
+            expired = [row["generation"] for row in rows]
+            for number in expired:
+                _end(connection, number, GenerationState.DROPPED)
+        return expired
+
+    def history(self, corpus: str) -> list[GenerationRecord]:
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("all_generations"), {"corpus": corpus})
+            return [GenerationRecord(**row) for row in rows]
+
+
+def published(connection: "Connection", corpus: str | None) -> PublishedIndex:
+    """The published row, read by any role."""
+    name = corpus or _only_corpus(connection)
+    row = connection.execute(_query("published"), {"corpus": name}).fetchone()
+    if row is None:
+        raise NotPublishedError(
+            f"Corpus {name!r} has no published index yet. Run `rag-assets materialize {name}`."
+        )
+    return PublishedIndex(**row | {"retrieval": RetrievalSettings(**row["retrieval"])})
+
+
+def _only_corpus(connection: "Connection") -> str:
+    names = [row["corpus"] for row in connection.execute(_query("published_corpora"))]
+    if len(names) == 1:
+        return str(names[0])
+    if not names:
+        raise NotPublishedError(
+            "Nothing is published yet. Run `rag-assets materialize CORPUS`, or `make demo`."
+        )
+    raise ConfigurationError(
+        f"Several corpora are published: say which with --corpus: {', '.join(names)}."
+    )
+
+
+def _living(connection: "Connection", corpus: str) -> list[Generation]:
+    return [_generation(row) for row in connection.execute(_query("living"), {"corpus": corpus})]
+
+
+def _generation(row: dict[str, Any]) -> Generation:
+    recipe = Recipe(
+        parser=row["parser"],
+        chunker=row["chunker"],
+        embedder=row["embedder"],
+        dimensions=row["dimensions"],
+        index=IndexSettings(m=row["hnsw_m"], ef_construction=row["hnsw_ef_construction"]),
+    )
+    return Generation(row["generation"], row["corpus"], GenerationState(row["state"]), recipe)
+
+
+def _with_recipe(generations: list[Generation], recipe: Recipe) -> Generation | None:
+    return next((found for found in generations if found.recipe == recipe), None)
+
+
+def _numbered(generations: list[Generation], corpus: str, number: int) -> Generation:
+    for generation in generations:
+        if generation.number == number:
+            return generation
+    living = ", ".join(str(generation.number) for generation in generations) or "none"
+    raise ConfigurationError(
+        f"Corpus {corpus!r} has no living generation {number}; living: {living}."
+    )
+
+
+def _create(connection: "Connection", corpus: str, recipe: Recipe) -> Generation:
+    row = (
+        asdict(recipe)
+        | asdict(recipe.index)
+        | {"corpus": corpus, "fingerprint": recipe.fingerprint}
+    )
+    number = only_row(connection.execute(_query("create"), row))["generation"]
+    return Generation(number, corpus, GenerationState.BUILDING, recipe)
+
+
+def _end(connection: "Connection", number: int, state: GenerationState) -> None:
+    connection.execute(_query("end"), {"generation": number, "state": str(state)})
+
+
+def _unfinished(connection: "Connection", generation: Generation) -> Unfinished:
+    row = connection.execute(
+        _query("unfinished"), {"corpus": generation.corpus, "generation": generation.number}
+    )
+    return Unfinished(**only_row(row))
+
+
+def _not_ready(generation: Generation, unfinished: Unfinished) -> str:
+    return (
+        f"Generation {generation.number} of {generation.corpus!r} has not caught up:"
+        f" {unfinished.buckets_unseen} buckets never looked at,"
+        f" {unfinished.documents_waiting} documents waiting."
+        f" Run `rag-assets materialize {generation.corpus}`."
+    )
+
+
+def _json(retrieval: RetrievalSettings) -> Any:
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(asdict(retrieval))
+
+
+def _query(name: str) -> LiteralString:
+    return queries.load("generations")[name]

@@ -1,0 +1,106 @@
+"""The reader's side: finds candidates in one generation, as far as the principals may see."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rag_assets.adapters.postgres import generations, queries
+from rag_assets.adapters.postgres.connections import connect
+from rag_assets.errors import NotPublishedError
+from rag_assets.model import Found, Hit, PublishedIndex, QuestionTerm
+from rag_assets.ports import Vectors
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.rows import DictRow
+
+    from rag_assets.adapters.postgres.connections import Connection
+
+_WORD = re.compile(r"\w+(?:[-.'’]\w+)*")  # noqa: RUF001 -- both apostrophes stand in real questions
+
+
+class PostgresSearchIndex:
+    """The `SearchIndex` of a real reader role."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def published(self, corpus: str | None) -> PublishedIndex:
+        with connect(self._url) as connection:
+            return generations.published(connection, corpus)
+
+    def find(
+        self, index: PublishedIndex, *, question: str, vector: Vectors, principals: Sequence[str]
+    ) -> Found:
+        from psycopg import IsolationLevel, errors
+
+        with connect(self._url, vectors=True) as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            try:
+                with connection.transaction():
+                    return _Request(connection, index, vector, principals).find(question)
+            except errors.UndefinedTable as error:
+                raise NotPublishedError(
+                    f"Generation {index.generation} of {index.corpus!r} was dropped while this"
+                    " question was asked. Ask again: it will read the one published now."
+                ) from error
+
+
+class _Request:
+    """One question, one snapshot."""
+
+    def __init__(
+        self,
+        connection: "Connection",
+        index: PublishedIndex,
+        vector: Vectors,
+        principals: Sequence[str],
+    ) -> None:
+        self._connection = connection
+        self._index = index
+        self._parameters: dict[str, Any] = {
+            "generation": index.generation,
+            "candidates": index.retrieval.candidates,
+            "vector": vector,
+        }
+        self._run("begin_request", principals=list(principals), ef_search=index.retrieval.ef_search)
+
+    def find(self, question: str) -> Found:
+        words = list(dict.fromkeys(_WORD.findall(question)))
+        rows = self._run("stems", words=words).fetchall()
+        terms = tuple(
+            QuestionTerm(row["word"], row["stem"], row["chunks"], row["visible"]) for row in rows
+        )
+        lexical = self._matching([term.stem for term in terms])
+        nearest = [(row["doc_id"], row["ord"]) for row in self._run("nearest")]
+        hits = self._hits(list(dict.fromkeys([*lexical, *nearest])), lexical)
+        return Found(hits=hits, terms=terms, chunks=rows[0]["total"] or 0 if rows else 0)
+
+    def _matching(self, stems: list[str]) -> dict[tuple[str, int], float]:
+        rows = self._run("matching", stems=list(dict.fromkeys(stems)))
+        return {(row["doc_id"], row["ord"]): row["score"] for row in rows}
+
+    def _hits(
+        self, places: list[tuple[str, int]], lexical: dict[tuple[str, int], float]
+    ) -> tuple[Hit, ...]:
+        doc_ids, ords = [place[0] for place in places], [place[1] for place in places]
+        rows = self._run("candidates", doc_ids=doc_ids, ords=ords)
+        return tuple(
+            Hit(
+                **row | {"heading_path": tuple(row["heading_path"])},
+                generation=self._index.generation,
+                lexical=lexical.get((row["doc_id"], row["ord"])),
+                score=0.0,
+            )
+            for row in rows
+        )
+
+    def _run(self, name: str, **parameters: object) -> "psycopg.Cursor[DictRow]":
+        from psycopg import sql
+
+        query = sql.SQL(queries.load("search")[name]).format(
+            index=sql.Identifier(f"index_{self._index.generation}"),
+            served=sql.Identifier(f"served_{self._index.generation}"),
+        )
+        return self._connection.execute(query, self._parameters | parameters)

@@ -1,0 +1,125 @@
+"""From settings and names to adapters: the only place that knows every adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
+from rag_assets.adapters.local_files import LocalFiles
+from rag_assets.adapters.postgres.chunks import PostgresChunks, PostgresEmbeddings
+from rag_assets.adapters.postgres.corpora import PostgresCorpora
+from rag_assets.adapters.postgres.documents import PostgresDocuments
+from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
+from rag_assets.adapters.postgres.generations import PostgresGenerations
+from rag_assets.adapters.postgres.index import PostgresIndex
+from rag_assets.adapters.postgres.search import PostgresSearchIndex
+from rag_assets.adapters.wordllama import WordLlamaEmbedder
+from rag_assets.errors import ConfigurationError, DatabaseError
+from rag_assets.indexing.chunking import MarkdownChunker
+from rag_assets.indexing.parsing import TextParser
+from rag_assets.model import Corpus, Generation, Recipe
+from rag_assets.ports import Chunker, Embedder, Parser, SearchIndex, Source
+from rag_assets.settings import DatabaseUrls, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of the offline half, all with the writer's rights."""
+
+    documents: PostgresDocuments
+    chunks: PostgresChunks
+    embeddings: PostgresEmbeddings
+    index: PostgresIndex
+    generations: PostgresGenerations
+    evaluations: PostgresEvaluations
+    corpora: PostgresCorpora
+
+
+def database_urls(settings: Settings) -> DatabaseUrls:
+    """The external database where one is named, else the embedded server's."""
+    if settings.database is not None:
+        return settings.database
+    urls = embedded_server(settings).urls()
+    if urls is None:
+        raise DatabaseError(
+            f"The database is not up: no embedded server answers in {settings.home}. Start it with"
+            " `rag-assets up` (`--database-only` leaves the Dagster UI out), or name an external"
+            " one with RAG_ASSETS_DATABASE_URL."
+        )
+    return urls
+
+
+def embedded_server(settings: Settings) -> EmbeddedPostgres:
+    return EmbeddedPostgres(settings.home)
+
+
+def stores(urls: DatabaseUrls) -> Stores:
+    return Stores(
+        documents=PostgresDocuments(urls.writer),
+        chunks=PostgresChunks(urls.writer),
+        embeddings=PostgresEmbeddings(urls.writer),
+        index=PostgresIndex(urls.writer),
+        generations=PostgresGenerations(urls.writer),
+        evaluations=PostgresEvaluations(urls.writer),
+        corpora=PostgresCorpora(urls.writer),
+    )
+
+
+def search_index(urls: DatabaseUrls) -> SearchIndex:
+    return PostgresSearchIndex(urls.reader)
+
+
+def source_of(corpus: Corpus) -> Source:
+    return LocalFiles(corpus.source)
+
+
+def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[Parser]:
+    """The corpus's own parser first, then those that generations still alive were made with."""
+    own = TextParser(corpus.parser)
+    names = {generation.recipe.parser.partition("@")[0] for generation in living}
+    others = [TextParser(name) for name in sorted(names)]
+    wanted = {generation.recipe.parser for generation in living} - {own.identity}
+    return [own, *(parser for parser in others if parser.identity in wanted)]
+
+
+def chunker_of(generation: Generation, corpus: Corpus) -> Chunker:
+    """The chunker a generation was made with, also after the corpus has chosen another."""
+    own = MarkdownChunker(corpus.chunking)
+    if own.identity == generation.recipe.chunker:
+        return own
+    return MarkdownChunker.from_identity(generation.recipe.chunker)
+
+
+@cache
+def embedder_for(name: str) -> Embedder:
+    """An embedder by `provider:model`, or by the full identity under which vectors are stored."""
+    model, _, version = name.partition("/")
+    provider, _, variant = model.partition(":")
+    if provider != "wordllama":
+        raise ConfigurationError(
+            f"There is no embedding provider {provider!r} (in {name!r}); this version has: wordllama."
+        )
+    embedder = WordLlamaEmbedder(variant)
+    if version and embedder.identity != name:
+        raise ConfigurationError(
+            f"The index was made with {name}, the installed code makes {embedder.identity}. Build a"
+            " new generation with `rag-assets materialize`, or install the earlier version again."
+        )
+    return embedder
+
+
+def recipe_of(corpus: Corpus) -> Recipe:
+    """What an index of this corpus is made with today."""
+    embedder = embedder_for(corpus.embedder)
+    return Recipe(
+        parser=TextParser(corpus.parser).identity,
+        chunker=MarkdownChunker(corpus.chunking).identity,
+        embedder=embedder.identity,
+        dimensions=embedder.dimensions,
+        index=corpus.index,
+    )
+
+
+def golden_set_path(corpus: Corpus) -> Path | None:
+    return Path(corpus.evaluation.golden_set) if corpus.evaluation.golden_set else None

@@ -1,0 +1,74 @@
+"""What tests of every folder share: one throw-away server a session, a fresh database a test."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
+from rag_assets.adapters.postgres import migrations
+from rag_assets.model import Corpus, LocalFilesSettings
+from rag_assets.settings import DatabaseUrls
+
+TEMPLATE = "rag_assets"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A real embedded server without durability, with a migrated database to copy."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("server"), durable=False)
+    try:
+        migrations.migrate(server.start())
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database(server: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    """URLs of a fresh database with the current schema."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin_url, urls = server.admin_url(database="postgres"), server.urls()
+    assert admin_url is not None
+    assert urls is not None
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        new, template = sql.Identifier(name), sql.Identifier(TEMPLATE)
+        owner = sql.Identifier("rag_assets_owner")
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
+                new, template, owner
+            )
+        )
+        yield DatabaseUrls(
+            *(in_database(url, name) for url in (urls.owner, urls.writer, urls.reader))
+        )
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(new))
+
+
+def in_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty source folder."""
+    made = tmp_path / "documents"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def corpus(folder: Path) -> Corpus:
+    """A small corpus over `folder`."""
+    return Corpus("notes", source=LocalFilesSettings(str(folder)), buckets=4)
+
+
+@pytest.fixture
+def corpus_with(corpus: Corpus) -> Callable[..., Corpus]:
+    """The same corpus with other settings."""
+    return lambda **changes: replace(corpus, **changes)

@@ -1,0 +1,28 @@
+-- Scores of generations.
+
+-- name: means
+-- What a generation scored with this content on this golden set, if it did.
+SELECT generation, golden_set FROM evaluations
+WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s;
+
+-- name: results
+-- Question by question.
+SELECT question_id, metrics FROM evaluation_results
+WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s
+ORDER BY question_id;
+
+-- name: add_means
+-- Written together with the results it sums up.
+INSERT INTO evaluations (generation, golden_set, content, metrics, run_id)
+VALUES (%(generation)s, %(golden_set)s, %(content)s, %(metrics)s, %(run_id)s)
+ON CONFLICT DO NOTHING RETURNING generation;
+
+-- name: add_result
+-- One question.
+INSERT INTO evaluation_results (generation, golden_set, content, question_id, metrics)
+VALUES (%(generation)s, %(golden_set)s, %(content)s, %(question_id)s, %(metrics)s);
+
+-- name: latest
+-- The newest scores of a generation.
+SELECT golden_set, content, metrics, scored_at FROM evaluations
+WHERE generation = %(generation)s ORDER BY scored_at DESC LIMIT 1;

@@ -1,0 +1,105 @@
+-- Builds of an index and the row that readers follow.
+
+-- name: one_at_a_time
+-- Opening and ending generations of a corpus is serial; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('rag_assets generations ' || %(corpus)s, 0));
+
+-- name: living
+-- Everything that receives changes.
+SELECT generation, corpus, state, parser, chunker, embedder, dimensions, hnsw_m,
+       hnsw_ef_construction
+FROM generations
+WHERE corpus = %(corpus)s AND state IN ('building', 'candidate', 'published', 'retired')
+ORDER BY generation;
+
+-- name: all_generations
+-- For people: the history of a corpus.
+SELECT g.generation, g.state, g.fingerprint, g.parser, g.chunker, g.embedder, g.dimensions,
+       g.created_at, g.published_at, g.retired_at,
+       (SELECT coalesce(sum(documents), 0)::integer FROM index_buckets b
+        WHERE b.generation = g.generation) AS documents,
+       (SELECT coalesce(sum(chunks), 0)::integer FROM index_buckets b
+        WHERE b.generation = g.generation) AS chunks
+FROM generations g WHERE g.corpus = %(corpus)s ORDER BY g.generation;
+
+-- name: create
+-- Made by the owner's function: the writer makes no tables.
+SELECT create_generation(%(corpus)s, %(fingerprint)s, %(parser)s, %(chunker)s, %(embedder)s,
+                         %(dimensions)s, %(m)s, %(ef_construction)s) AS generation;
+
+-- name: end
+-- Drops the tables of a generation that nobody reads.
+SELECT end_generation(%(generation)s, %(state)s);
+
+-- name: build_vector_index
+-- HNSW, once, after the load.
+SELECT build_vector_index(%(generation)s);
+
+-- name: build_settings
+-- Room and hands for building a graph; local to the transaction.
+SELECT set_config('maintenance_work_mem', %(memory)s, true),
+       set_config('max_parallel_maintenance_workers', '2', true);
+
+-- name: unfinished
+-- What stands between a generation and its documents: buckets never looked at, documents waiting.
+SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus) AS buckets_unseen,
+       (SELECT count(*) FROM documents d
+        LEFT JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = d.doc_id
+        WHERE d.corpus = c.corpus
+          AND ((d.state = 'live' AND s.content_hash IS DISTINCT FROM d.content_hash)
+               OR (d.state <> 'live' AND s.doc_id IS NOT NULL))) AS documents_waiting
+FROM corpora c WHERE c.corpus = %(corpus)s;
+
+-- name: content
+-- What a generation serves, in one number: equal content gives an equal one.
+SELECT coalesce(bit_xor(checksum), 0)::text AS content, coalesce(sum(documents), 0)::integer AS documents,
+       coalesce(sum(chunks), 0)::integer AS chunks
+FROM index_buckets WHERE generation = %(generation)s;
+
+-- name: published
+-- The contract between the halves.
+SELECT corpus, generation, embedder, retrieval, run_id, published_at FROM published_index
+WHERE corpus = %(corpus)s;
+
+-- name: published_corpora
+-- When no corpus is named and only one is published, that one is meant.
+SELECT corpus FROM published_index ORDER BY corpus;
+
+-- name: retire
+-- The one that was published keeps receiving changes, for a rollback.
+UPDATE generations SET state = 'retired', retired_at = now()
+WHERE corpus = %(corpus)s AND state = 'published' AND generation <> %(generation)s;
+
+-- name: mark_published
+-- Beside the row in published_index, in the same transaction.
+UPDATE generations SET state = 'published', published_at = now(), retired_at = NULL
+WHERE generation = %(generation)s AND state IN ('candidate', 'retired', 'published')
+RETURNING generation;
+
+-- name: publish
+-- The switch: readers that begin after this read the new generation.
+INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason)
+SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s
+FROM generations WHERE generation = %(generation)s
+ON CONFLICT (corpus) DO UPDATE
+SET generation = excluded.generation, embedder = excluded.embedder, retrieval = excluded.retrieval,
+    run_id = excluded.run_id, reason = excluded.reason, published_at = now();
+
+-- name: update_retrieval
+-- Settings of reading alone need no new generation.
+UPDATE published_index SET retrieval = %(retrieval)s
+WHERE corpus = %(corpus)s AND retrieval <> %(retrieval)s;
+
+-- name: rollback_target
+-- The generation that was published before this one and still lives.
+SELECT generation FROM generations
+WHERE corpus = %(corpus)s AND state = 'retired' AND published_at IS NOT NULL
+ORDER BY retired_at DESC LIMIT 1;
+
+-- name: expired
+-- Retired longer than the grace period, and not the newest of them.
+SELECT generation FROM (
+    SELECT generation, retired_at, row_number() OVER (ORDER BY retired_at DESC) AS age
+    FROM generations WHERE corpus = %(corpus)s AND state = 'retired'
+) retired
+WHERE age > 1 AND retired_at < now() - %(grace)s::interval;
