@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Self
 
 import dagster as dg
+from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
 from rag_assets import model
@@ -28,6 +29,14 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
     )
 
 
+class CorpusScaffolder(dg.Scaffolder[NoParams]):
+    """`dg scaffold defs` begins a file with the one setting that every corpus needs."""
+
+    def scaffold(self, request: dg.ScaffoldRequest[NoParams]) -> None:
+        dg.scaffold_component(request, {"source": {"local_files": {"path": "documents"}}})
+
+
+@dg.scaffold_with(CorpusScaffolder)
 class Corpus(dg.Component):
     """Documents that are indexed, evaluated and published together.
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from rag_assets import model
-from rag_assets.corpus_file.problems import Problem, Steps, dotted
+from rag_assets.corpus_file.problems import Problem, Steps
 from rag_assets.corpus_file.schema import COMPONENT_TYPE, CorpusAttributes, CorpusFile
 from rag_assets.corpus_file.wording import explanations
 from rag_assets.corpus_file.yaml_file import YamlFile, read_yaml
@@ -109,8 +109,8 @@ def _corpus_folders(defs: Path) -> tuple[list[Path], list[Problem]]:
             Problem(
                 defs,
                 "there is no such folder",
-                f"make it, with one folder a corpus and a {FILE_NAME} in each,"
-                " or set RAG_ASSETS_DEFS to the folder that has them",
+                f"make it, with one folder a corpus and a {FILE_NAME} in each, or name another one"
+                " in RAG_ASSETS_DEFS",
             )
         ]
     try:
@@ -171,9 +171,8 @@ def _attributes(found: YamlFile) -> CorpusAttributes | None:
     try:
         return CorpusFile.model_validate(found.value).attributes
     except ValidationError as error:
-        reported = found.reported
         for steps, message, suggestion in explanations(error):
-            if dotted(steps) not in reported:
+            if not found.has_problem(steps):
                 found.report(steps, message, suggestion)
         return None
 
@@ -206,9 +205,9 @@ def _check_places(found: YamlFile, folder: Path) -> None:
 
 def _named(found: YamlFile, folder: Path, steps: Steps) -> Path | None:
     named = found.value_at(steps)
-    if not isinstance(named, str) or dotted(steps) in found.reported:
-        return None
-    return _resolved(folder, named)
+    return (
+        None if not isinstance(named, str) or found.has_problem(steps) else _resolved(folder, named)
+    )
 
 
 def _check_source(found: YamlFile, path: Path) -> None:

@@ -47,10 +47,14 @@ def _checked_file_pattern(pattern: str) -> str:
     return pattern
 
 
+def _embedder_names() -> list[str]:
+    return [f"{provider}:{name}" for provider, names in EMBEDDERS.items() for name in names]
+
+
 def _checked_embedder(embedder: str) -> str:
     provider, _, name = embedder.partition(":")
     if not provider or not name:
-        known = [f"{provider}:{name}" for provider, names in EMBEDDERS.items() for name in names]
+        known = _embedder_names()
         raise _unknown("must be written PROVIDER:MODEL", given=embedder, known=known)
     if provider not in EMBEDDERS:
         raise _unknown(f"unknown provider '{provider}'", given=provider, known=list(EMBEDDERS))
@@ -64,7 +68,9 @@ Text = Annotated[str, Field(pattern=TEXT)]
 FilePattern = Annotated[str, Field(pattern=FILE_PATTERN), AfterValidator(_checked_file_pattern)]
 Principal = Annotated[str, Field(pattern=PRINCIPAL)]
 Owner = Annotated[str, Field(pattern=OWNER)]
-Embedder = Annotated[str, Field(pattern=TEXT), AfterValidator(_checked_embedder)]
+Embedder = Annotated[
+    str, AfterValidator(_checked_embedder), Field(json_schema_extra={"enum": [*_embedder_names()]})
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
 Parser = Literal["auto", "markdown", "text"]
@@ -131,8 +137,8 @@ class ChunkingAttributes(Attributes):
         default=_CHUNKING.min_chars,
         ge=1,
         le=100_000,
-        description="Neighbouring passages of one section are joined until they have this many"
-        " characters. Less than `max_chars`.",
+        description="Small neighbours are joined up to this many characters. Less than"
+        " `max_chars`.",
     )
 
     @model_validator(mode="after")
@@ -197,8 +203,8 @@ class RetrievalAttributes(Attributes):
         default=_RETRIEVAL.min_support,
         ge=0,
         le=1,
-        description="How much of the question's weight in words a passage must carry for an"
-        " answer to be given. Below it, the answer is refused.",
+        description="The share of the question's meaningful words, weighted by how rare they are,"
+        " that the best passage must have. With less, the question is refused.",
     )
 
 
@@ -257,7 +263,7 @@ class CorpusAttributes(Attributes):
     )
     parser: Parser = Field(
         default="auto",
-        description="How bytes become text: by the file's ending (`auto`), or always as one kind.",
+        description="How files are read: by their ending (`auto`), or all as one kind.",
     )
     chunking: ChunkingAttributes = Field(
         default=ChunkingAttributes(), description="How a document is cut into passages."

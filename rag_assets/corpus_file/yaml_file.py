@@ -13,7 +13,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.reader import ReaderError
 
-from rag_assets.corpus_file.problems import Place, Problem, Steps
+from rag_assets.corpus_file.problems import Place, Problem, Steps, dotted
 
 MAX_DEPTH = 20
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -30,10 +30,10 @@ class YamlFile:
     places: dict[Steps, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    @property
-    def reported(self) -> set[str]:
-        """The paths that have a problem already."""
-        return {problem.path for problem in self.problems}
+    def has_problem(self, steps: Steps) -> bool:
+        """Whether it is reported already, where it stands first."""
+        line = self.place_of(steps).line
+        return any((each.path, each.line) == (dotted(steps), line) for each in self.problems)
 
     def value_at(self, steps: Steps) -> Value:
         value = self.value
@@ -128,7 +128,7 @@ class _Reading:
             if event.value in settings:
                 self._report_second(event, inner)
             self._found.places.setdefault(inner, _place(event.start_mark))
-            settings[event.value] = self._value(next(self._events), inner)
+            settings.setdefault(event.value, self._value(next(self._events), inner))
         return settings
 
     def _report_second(self, key: yaml.ScalarEvent, steps: Steps) -> None:
