@@ -7,7 +7,7 @@ Steps = tuple[str | int, ...]
 """The way to a setting: `("attributes", "acl", 0)`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Counted from 1, as editors do."""
 

@@ -186,25 +186,27 @@ _ADVICE = {
         "a quotation mark that is never closed",
         "close it on the same line",
     ),
-    "parsing a quoted scalar": (
+    "escape": (
         "a '\\' in double quotes that says nothing",
         "put the value in single quotes",
     ),
+    "flow node": ("a value is missing after '[', '{' or ','", "write [one, two]"),
     "flow sequence": ("a '[' that is not closed, or a missing ','", "write [one, two]"),
     "flow mapping": ("a '{' that is not closed, or a missing ','", "write {name: value}"),
     "block collection": ("a list and settings are mixed", "use '- ' for every item, or for none"),
     "block mapping": ("not indented like the lines above", "indent settings of one group alike"),
     "could not find expected ':'": ("a ':' is missing", "write 'name: value'"),
 }
-_OPENED = ("unexpected end of stream", "flow sequence", "flow mapping")
+_OPENED = ("unexpected end of stream", "flow sequence", "flow mapping", "flow node")
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str | None]:
     said = f"{error.context or ''}: {error.problem or ''}"
     opened = any(words in said for words in _OPENED)
     mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
-    place = _place(mark)
-    if _indented_by_a_tab(text, place.line):
+    lines = text.splitlines() or [""]
+    place = min(_place(mark), Place(len(lines), len(lines[-1]) + 1))  # one parser looks past it
+    if "\t" in _indentation(lines[place.line - 1]):
         return place, "a tab in the indentation, which YAML does not allow", "indent with spaces"
     for words, (message, suggestion) in _ADVICE.items():
         if words in said:
@@ -212,10 +214,8 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str 
     return place, f"not YAML: {said.strip(': ')}", None
 
 
-def _indented_by_a_tab(text: str, line: int) -> bool:
-    lines = text.splitlines()
-    found = lines[line - 1] if line <= len(lines) else ""
-    return "\t" in found[: len(found) - len(found.lstrip())]
+def _indentation(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 class _Mark(Protocol):
