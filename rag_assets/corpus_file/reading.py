@@ -115,22 +115,26 @@ def _corpus_folders(defs: Path) -> tuple[list[Path], list[Problem]]:
         ]
     try:
         folders = sorted(folder for folder in defs.iterdir() if folder.is_dir())
+        found = [folder for folder in folders if _has(folder, FILE_NAME)]
+        problems = [problem for folder in folders for problem in _misnamed(folder)]
     except OSError as error:
-        return [], [Problem(defs, f"cannot be listed: {error.strerror}")]
-    found = [folder for folder in folders if (folder / FILE_NAME).exists()]
-    problems = [problem for folder in folders for problem in _misnamed(folder)]
+        return [], [Problem(Path(error.filename), f"cannot be read: {error.strerror}")]
     if not found and not problems:
         problems.append(_no_corpus(defs))
     return found, problems
 
 
+def _has(folder: Path, name: str) -> bool:
+    """Also where it is a link that leads nowhere: the corpus would vanish without a word."""
+    return (folder / name).is_symlink() or (folder / name).exists()
+
+
 def _misnamed(folder: Path) -> Iterator[Problem]:
-    """A file that was meant to be a `defs.yaml`: left alone, its corpus would silently vanish."""
-    if (folder / FILE_NAME).exists():
-        return
-    for name in ("defs.yml", "def.yaml", "def.yml"):
-        if (folder / name).exists():
-            yield Problem(folder / name, "not read, because of its name", f"call it {FILE_NAME}")
+    """A file that was meant to be a `defs.yaml`."""
+    if not _has(folder, FILE_NAME):
+        for name in ("defs.yml", "def.yaml", "def.yml"):
+            if _has(folder, name):
+                yield Problem(folder / name, "not read by this name", f"call it {FILE_NAME}")
 
 
 def _no_corpus(defs: Path) -> Problem:

@@ -555,9 +555,7 @@ def test_a_file_that_was_meant_to_be_a_corpus_is_not_passed_over(defs: Path, nam
 
     (problem,) = check_defs(defs)
 
-    assert said(problem, defs) == (
-        f"defs/wiki/{name}: not read, because of its name; call it defs.yaml"
-    )
+    assert said(problem, defs) == (f"defs/wiki/{name}: not read by this name; call it defs.yaml")
 
 
 def test_a_folder_of_corpora_that_is_not_there_is_told(defs: Path) -> None:
@@ -592,11 +590,26 @@ def test_a_corpus_file_that_is_a_folder_is_told(defs: Path) -> None:
     assert said(problem, defs) == "defs/notes/defs.yaml: cannot be read: Is a directory"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_that_may_not_be_read_is_told(defs: Path) -> None:
-    (make_corpus(defs, SMALLEST) / "defs.yaml").chmod(0)
+def test_a_corpus_file_that_is_a_link_to_nowhere_is_told(defs: Path) -> None:
+    file = make_corpus(defs, SMALLEST) / "defs.yaml"
+    file.unlink()
+    file.symlink_to(defs / "moved.yaml")
 
     (problem,) = check_defs(defs)
+
+    assert said(problem, defs) == "defs/notes/defs.yaml: cannot be read: No such file or directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root opens everything")
+@pytest.mark.parametrize("closed", ["notes/defs.yaml", "notes", "."])
+def test_what_may_not_be_opened_is_told(defs: Path, closed: str) -> None:
+    make_corpus(defs, SMALLEST)
+    mode = (defs / closed).stat().st_mode
+    (defs / closed).chmod(0)
+    try:
+        (problem,) = check_defs(defs)
+    finally:
+        (defs / closed).chmod(mode)
 
     assert "cannot be read: Permission denied" in str(problem)
 
