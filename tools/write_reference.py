@@ -14,13 +14,19 @@ from pathlib import Path
 import click
 
 from rag_assets import cli, settings
+from rag_assets.corpus_file import reference as corpus_file
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 PROGRAM = "rag-assets"
 
 
 def main() -> int:
-    pages = {"commands.md": commands_page(), "environment.md": environment_page()}
+    pages = {
+        "commands.md": commands_page(),
+        "environment.md": environment_page(),
+        corpus_file.PAGE_FILE: corpus_file.settings_page(),
+        corpus_file.SCHEMA_FILE: corpus_file.json_schema(),
+    }
     stale = [name for name, text in pages.items() if on_disk(name) != text]
     if "--check" in sys.argv[1:]:
         for name in stale:
