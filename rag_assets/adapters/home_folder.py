@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from tempfile import mkstemp
 from rag_assets.errors import ServerError
 
 LOCK = "lock"
+_LARGEST_LOG = 10 * 1024 * 1024
 _PAUSE_S = 0.05
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space, or name another folder with RAG_ASSETS_HOME.",
     errno.EDQUOT: "Your quota is used up: free some, or name another folder with RAG_ASSETS_HOME.",
@@ -59,7 +62,7 @@ class HomeFolder:
                 f"The folder {str(self.path)!r} has a control character in its name,"
                 " which PostgreSQL cannot take. Name another one with RAG_ASSETS_HOME."
             )
-        with explained("The home folder cannot be made"):
+        with explained("The home folder cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
             self._claim()
@@ -85,17 +88,17 @@ class HomeFolder:
         )
 
     @contextmanager
-    def locked(self, *, timeout_s: float = 180.0) -> Iterator[int]:
+    def locked(self, name: str = LOCK, *, timeout_s: float = 180.0) -> Iterator[int]:
         """One process at a time; the kernel frees the lock of one that dies.
 
         A child that is given the lock's descriptor holds it too, until it has ended as well.
         """
         with explained("The lock file cannot be opened"):
-            lock = open_lock(self.path / LOCK)
+            lock = open_lock(self.path / name)
         try:
             if not wait_until(lambda: try_lock(lock), timeout_s=timeout_s):
                 raise ServerError(
-                    f"Another rag-assets command has held {self.path / LOCK} for"
+                    f"Another rag-assets command has held {self.path / name} for"
                     f" {timeout_s:.0f} seconds. Wait for it, or end it, then try again."
                 )
             yield lock
@@ -134,12 +137,24 @@ def write_private(path: Path, text: str, *, mode: int = 0o600, gid: int = -1) ->
         raise
 
 
+@contextmanager
+def opened_log(path: Path) -> Iterator[int]:
+    """Open for appending; a log that has grown large gives way to a new one, and is kept once."""
+    if path.is_file() and path.stat().st_size > _LARGEST_LOG:
+        path.replace(path.with_suffix(".log.1"))
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        yield log
+    finally:
+        os.close(log)
+
+
 def tail(path: Path, *, since: int = 0, lines: int = 12) -> str:
-    """The last lines that were written after that position."""
+    """The last lines that were written after that position, without their colours."""
     try:
         with path.open("rb") as file:
             file.seek(max(since, path.stat().st_size - 65_536))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+    return "\n".join(_COLOURS.sub("", text).rstrip().splitlines()[-lines:])

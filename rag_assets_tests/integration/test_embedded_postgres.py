@@ -38,15 +38,6 @@ print(EmbeddedPostgres(Path(sys.argv[1]), durable=False).start().owner)
 BUSY = "SELECT count(*) FROM (SELECT generate_series(1, 100000000000)) AS counted"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """One that stays up; tests that hurt their server make one of their own."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("shared") / "home", durable=False)
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(tmp_path / "home", durable=False)
@@ -449,7 +440,7 @@ def test_a_folder_that_others_may_enter_is_not_used_when_it_holds_their_files(
 
 def test_a_home_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
-    with pytest.raises(ServerError, match="The home folder cannot be made"):
+    with pytest.raises(ServerError, match="The home folder cannot be written"):
         EmbeddedPostgres(tmp_path / "home").start()
 
 

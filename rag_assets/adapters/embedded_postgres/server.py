@@ -31,6 +31,7 @@ from rag_assets.adapters.home_folder import (
     HomeFolder,
     explained,
     open_lock,
+    opened_log,
     tail,
     try_lock,
     wait_until,
@@ -46,7 +47,6 @@ _PAUSE_S = 0.02
 _STOP_TIMEOUTS_S = {"fast": 90, "immediate": 30}
 _CONFIGURATION = "postgresql.conf"
 _HBA = "pg_hba.conf"
-_LARGEST_LOG = 10 * 1024 * 1024
 _PLENTY = 2**40
 
 
@@ -264,7 +264,7 @@ class EmbeddedPostgres:
             *("-c", f"config_file={place.folder / _CONFIGURATION}"),
             *("-c", f"hba_file={place.folder / _HBA}"),
         )
-        with self._inherited_lock() as lock, self._opened_log() as log:
+        with self._inherited_lock() as lock, opened_log(self.log) as log:
             position = os.fstat(log).st_size
             place.account.run(command, pass_fds=(lock,), output=log)
         return position
@@ -278,16 +278,6 @@ class EmbeddedPostgres:
             yield lock
         finally:
             os.close(lock)
-
-    @contextmanager
-    def _opened_log(self) -> Iterator[int]:
-        if self.log.is_file() and self.log.stat().st_size > _LARGEST_LOG:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
-            yield log
-        finally:
-            os.close(log)
 
     # --- stopping -------------------------------------------------------------------------------
 
