@@ -1,4 +1,4 @@
-"""What the steps need from the world, one small protocol a role. Adapters and fakes implement them."""
+"""What the steps need from the world: one small protocol a role, for adapters and fakes."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

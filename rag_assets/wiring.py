@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
@@ -13,12 +12,12 @@ from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
-from rag_assets.adapters.postgres.search import PostgresSearchIndex
+from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
 from rag_assets.indexing.parsing import TextParser
-from rag_assets.model import Corpus, Generation, Recipe
+from rag_assets.model import Corpus, Generation, PublishedIndex, Recipe
 from rag_assets.ports import Chunker, Embedder, Parser, SearchIndex, Source
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -70,6 +69,11 @@ def search_index(urls: DatabaseUrls) -> SearchIndex:
     return PostgresSearchIndex(urls.reader)
 
 
+def pinned_index(urls: DatabaseUrls, row: PublishedIndex) -> SearchIndex:
+    """A search index that reads one generation, published or not."""
+    return PinnedIndex(search_index(urls), row)
+
+
 def source_of(corpus: Corpus) -> Source:
     return LocalFiles(corpus.source)
 
@@ -98,7 +102,7 @@ def embedder_for(name: str) -> Embedder:
     provider, _, variant = model.partition(":")
     if provider != "wordllama":
         raise ConfigurationError(
-            f"There is no embedding provider {provider!r} (in {name!r}); this version has: wordllama."
+            f"There is no embedding provider {provider!r} (in {name!r}); use wordllama."
         )
     embedder = WordLlamaEmbedder(variant)
     if version and embedder.identity != name:
@@ -121,5 +125,11 @@ def recipe_of(corpus: Corpus) -> Recipe:
     )
 
 
-def golden_set_path(corpus: Corpus) -> Path | None:
-    return Path(corpus.evaluation.golden_set) if corpus.evaluation.golden_set else None
+def can_still_make(generation: Generation, corpus: Corpus) -> bool:
+    """Whether the installed code can cut and embed as this generation was cut and embedded."""
+    try:
+        chunker_of(generation, corpus)
+        embedder_for(generation.recipe.embedder)
+    except ConfigurationError:
+        return False
+    return True

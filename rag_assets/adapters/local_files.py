@@ -90,7 +90,7 @@ def _source_hash(status: os.stat_result) -> bytes:
 
 
 def _doc_id(relative: Path) -> str:
-    """The path in slashes. Bytes that are no UTF-8 stand escaped, for a database holds only text."""
+    """The path in slashes; bytes that are no UTF-8 are escaped, for a database holds only text."""
     return os.fsencode(relative.as_posix()).decode("utf-8", errors="backslashreplace")
 
 

@@ -1,0 +1,19 @@
+"""The assets of a corpus, in the order in which data flows through them."""
+
+from rag_assets.assets import (
+    chunks,
+    embeddings,
+    eval_scores,
+    published_index,
+    raw_documents,
+    vector_index,
+)
+
+__all__ = [
+    "chunks",
+    "embeddings",
+    "eval_scores",
+    "published_index",
+    "raw_documents",
+    "vector_index",
+]

@@ -1,0 +1,19 @@
+"""What guards each asset, under the name of the asset."""
+
+from rag_assets.checks import (
+    chunks,
+    embeddings,
+    eval_scores,
+    published_index,
+    raw_documents,
+    vector_index,
+)
+
+__all__ = [
+    "chunks",
+    "embeddings",
+    "eval_scores",
+    "published_index",
+    "raw_documents",
+    "vector_index",
+]

@@ -7,12 +7,28 @@ import dagster as dg
 from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
-from rag_assets import model
+from rag_assets import assets, checks, model
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
+from rag_assets.resources import Platform
 
-ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = ()
-CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = ()
+ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = (
+    assets.raw_documents.build,
+    assets.chunks.build,
+    assets.embeddings.build,
+    assets.vector_index.build,
+    assets.eval_scores.build,
+    assets.published_index.build,
+)
+CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
+    checks.raw_documents.build,
+    checks.chunks.build,
+    checks.embeddings.build,
+    checks.vector_index.build,
+    checks.eval_scores.build,
+    checks.published_index.build,
+)
+PLATFORM = Platform()
 
 
 def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
@@ -26,6 +42,8 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[job],
+        executor=dg.in_process_executor,
+        resources={"platform": PLATFORM},
     )
 
 

@@ -177,7 +177,7 @@ class _Observation:
         error: SourceError,
         batch: _Batch,
     ) -> None:
-        """What was read before stays; it is tried again on every run, for no hash vouches for it."""
+        """What was read before stays; every run tries again, for no hash vouches for it."""
         if before is None or not _lives(before):
             never_read = replace(
                 self._document(each, b""), source_hash=b"", state=DocumentState.DEAD

@@ -5,7 +5,7 @@ import hashlib
 import re
 from bisect import bisect_right
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from rag_assets.errors import UnreadableDocumentError
@@ -34,7 +34,7 @@ _MOST_DAMAGE = 0.1
 
 
 class TextParser:
-    """Reads Markdown and plain text: told apart by the name's ending, or all files as one of them."""
+    """Reads Markdown and plain text: by the name's ending, or all files as one of the two."""
 
     def __init__(self, reads: str = "auto") -> None:
         self._reads = reads
@@ -67,10 +67,10 @@ def content_hash(content: bytes, *, doc_id: str) -> bytes:
 
 
 def decode(content: bytes, *, doc_id: str) -> tuple[str, tuple[str, ...]]:
-    """Text with plain line ends and no NUL, and what had to be mended on the way.
+    r"""Text with plain line ends and no NUL, and what had to be mended on the way.
 
-    >>> decode("Grüße\\r\\n".encode("cp1252"), doc_id="a.txt")
-    ('Grüße\\n', ('not UTF-8: read as Windows-1252',))
+    >>> decode("Grüße\r\n".encode("cp1252"), doc_id="a.txt")
+    ('Grüße\n', ('not UTF-8: read as Windows-1252',))
     """
     text, warnings = _decoded(content)
     damage = len(_CONTROL.findall(text))
@@ -109,9 +109,9 @@ def _replacing(content: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
 
 
 def parse_markdown(text: str, *, warnings: tuple[str, ...] = ()) -> ParsedDocument:
-    """The body without front matter, with the offset of every heading.
+    r"""The body without front matter, with the offset of every heading.
 
-    >>> parse_markdown("---\\ntitle: T\\n---\\n# A\\n\\n## B ##\\n").headings
+    >>> parse_markdown("---\ntitle: T\n---\n# A\n\n## B ##\n").headings
     (Heading(level=1, title='A', start=0), Heading(level=2, title='B', start=5))
     """
     title = ""
@@ -129,7 +129,7 @@ def _headings(text: str) -> tuple[Heading, ...]:
     line_starts = [0, *(accumulate(len(line) + 1 for line in text.split("\n")))]
     tokens = _block_parser().parse(text)
     found = []
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open" and opening.map and opening.level == 0:
             title = " ".join(inline.content.split())
             found.append(Heading(int(opening.tag[1]), title, line_starts[opening.map[0]]))

@@ -71,12 +71,23 @@ WHERE e.model = %(embedder)s AND e.scope = (SELECT scope FROM corpora WHERE corp
 ORDER BY e.text_hash LIMIT 20;
 
 -- name: count_embeddings
--- For people: how many texts of a corpus's chunks have their vector.
-SELECT count(DISTINCT c.text_hash) AS texts,
-       count(DISTINCT c.text_hash) FILTER (WHERE e.text_hash IS NOT NULL) AS embedded
+-- For people: how many texts of each bucket have their vector.
+SELECT d.bucket, count(DISTINCT c.text_hash) AS embedded
 FROM documents d
+JOIN corpora k USING (corpus)
 JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %(parser)s
              AND c.chunker = %(chunker)s
-LEFT JOIN embeddings e ON e.text_hash = c.text_hash AND e.model = %(embedder)s
-     AND e.scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
-WHERE d.corpus = %(corpus)s AND d.state = 'live';
+JOIN embeddings e ON e.scope = k.scope AND e.model = %(embedder)s AND e.text_hash = c.text_hash
+WHERE d.corpus = %(corpus)s AND d.bucket = ANY (%(buckets)s) AND d.state = 'live'
+GROUP BY d.bucket;
+
+-- name: missing_embeddings
+-- Texts of live documents without a vector: what still is to be embedded.
+SELECT count(DISTINCT c.text_hash) AS missing
+FROM documents d
+JOIN corpora k USING (corpus)
+JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %(parser)s
+             AND c.chunker = %(chunker)s
+WHERE d.corpus = %(corpus)s AND d.state = 'live' AND NOT EXISTS (
+    SELECT FROM embeddings e WHERE e.scope = k.scope AND e.model = %(embedder)s
+                               AND e.text_hash = c.text_hash);

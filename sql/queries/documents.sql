@@ -93,6 +93,13 @@ SELECT bucket, count(*) FILTER (WHERE state = 'live') AS live,
 FROM documents WHERE corpus = %(corpus)s GROUP BY bucket;
 
 -- name: live_texts
--- The text behind every live document, as the published (else the newest living) parser read it.
+-- The text of these documents, as they were last read.
 SELECT d.doc_id, t.text FROM documents d JOIN document_texts t USING (content_hash, parser)
-WHERE d.corpus = %(corpus)s AND d.state = 'live';
+WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s);
+
+-- name: sample_documents
+-- A sample that does not change while the documents do not.
+SELECT d.doc_id, t.title, t.text, t.headings, t.warnings
+FROM documents d JOIN document_texts t USING (content_hash, parser)
+WHERE d.corpus = %(corpus)s AND d.state = 'live'
+ORDER BY sha256(convert_to(d.doc_id, 'UTF8')) LIMIT %(limit)s;

@@ -7,12 +7,11 @@ import numpy as np
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
+from rag_assets.adapters.postgres.documents import parsed_document
 from rag_assets.model import (
     Chunk,
     ChunkSet,
     Generation,
-    Heading,
-    ParsedDocument,
     RunIdentity,
     StoredText,
 )
@@ -31,7 +30,7 @@ class PostgresChunks:
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         with connect(self._url) as connection:
             for row in _stream(connection, "unchunked", _which(generation, buckets)):
-                yield _stored_text(row)
+                yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
 
     def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
         """Writes texts' chunks with the mark that they are cut; returns how many were new."""
@@ -94,11 +93,17 @@ class PostgresEmbeddings:
         with connect(self._url, vectors=True) as connection, connection.transaction():
             connection.cursor().executemany(_query("add_embedding"), rows)
 
-    def counts(self, generation: Generation) -> tuple[int, int]:
-        """How many texts the corpus's chunks have, and how many of them have their vector."""
+    def counts(self, generation: Generation, buckets: Sequence[int]) -> dict[int, int]:
+        """Bucket to how many of its texts have their vector."""
         with connect(self._url) as connection:
-            row = only_row(connection.execute(_query("count_embeddings"), _which(generation)))
-            return row["texts"], row["embedded"]
+            rows = connection.execute(_query("count_embeddings"), _which(generation, buckets))
+            return {row["bucket"]: row["embedded"] for row in rows}
+
+    def missing(self, generation: Generation) -> int:
+        """How many texts of live documents have no vector."""
+        with connect(self._url) as connection:
+            row = only_row(connection.execute(_query("missing_embeddings"), _which(generation)))
+            return int(row["missing"])
 
     def damaged(self, generation: Generation) -> list[str]:
         """Hashes of texts whose vector has the wrong length or no direction."""
@@ -124,16 +129,6 @@ def _which(generation: Generation, buckets: Sequence[int] = ()) -> dict[str, Any
         "embedder": generation.recipe.embedder,
         "dimensions": generation.recipe.dimensions,
     }
-
-
-def _stored_text(row: dict[str, Any]) -> StoredText:
-    parsed = ParsedDocument(
-        title=row["title"],
-        text=row["text"],
-        headings=tuple(Heading(**heading) for heading in row["headings"]),
-        warnings=tuple(row["warnings"]),
-    )
-    return StoredText(row["content_hash"], row["parser"], parsed)
 
 
 def _chunk_row(chunk: Chunk) -> dict[str, Any]:

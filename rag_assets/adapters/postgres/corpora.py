@@ -56,7 +56,7 @@ class PostgresCorpora:
         return Removed(**counts, texts=texts, embeddings=embeddings)
 
     def rebucket(self, corpus: str, buckets: int, *, run_id: str) -> int:
-        """Moves every row to its bucket of the new number; embeds nothing; returns documents moved."""
+        """Moves every row to its new bucket; embeds nothing; returns the documents moved."""
         before = self._find(corpus).buckets
         living = PostgresGenerations(self._url).living(corpus)
         with connect(self._url) as connection, connection.transaction():
@@ -108,7 +108,7 @@ class _Move:
         self._connection.execute(_query("rewrite_manifests"), which)
 
     def fences(self, before: int) -> None:
-        """New fences only where every old bucket had been looked at; else all are looked at again."""
+        """New fences where every old bucket had been looked at; else all are looked at again."""
         seen = [
             row["epoch"] for row in self._connection.execute(_query("forget_epochs"), self._which)
         ]

@@ -1,6 +1,6 @@
 """Records what was observed at a source, under the fence of its bucket."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -12,7 +12,9 @@ from rag_assets.model import (
     Corpus,
     DeadLetter,
     DocumentState,
+    Heading,
     ObservedDocument,
+    ParsedDocument,
     RunIdentity,
     StoredText,
 )
@@ -43,11 +45,20 @@ class PostgresDocuments:
             rows = connection.execute(_query("dead_letters"), {"corpus": corpus})
             return [DeadLetter(**row) for row in rows]
 
-    def live_texts(self, corpus: str) -> dict[str, str]:
+    def live_texts(self, corpus: str, doc_ids: Collection[str]) -> dict[str, str]:
         """Document id to text: what spans of a golden set are held against."""
+        which = {"corpus": corpus, "doc_ids": list(doc_ids)}
         with connect(self._url) as connection:
-            rows = connection.execute(_query("live_texts"), {"corpus": corpus})
+            rows = connection.execute(_query("live_texts"), which)
             return {row["doc_id"]: row["text"] for row in rows}
+
+    def sample(self, corpus: str, *, limit: int) -> dict[str, ParsedDocument]:
+        """Live documents, the same ones as long as none comes or goes."""
+        with connect(self._url) as connection:
+            rows = connection.execute(
+                _query("sample_documents"), {"corpus": corpus, "limit": limit}
+            )
+            return {row["doc_id"]: parsed_document(row) for row in rows}
 
     def counts(self, corpus: str) -> dict[int, dict[str, int]]:
         """Bucket to how many documents are live, deleted and dead."""
@@ -130,6 +141,16 @@ def _register(connection: "Connection", corpus: Corpus) -> None:
             f" {corpus.scope!r}. Embeddings are not shared between scopes: run `rag-assets remove"
             f" {corpus.name}` first, or set `scope: {found['scope']}` again."
         )
+
+
+def parsed_document(row: Mapping[str, Any]) -> ParsedDocument:
+    """A row of `document_texts` as the parser gave it."""
+    return ParsedDocument(
+        title=row["title"],
+        text=row["text"],
+        headings=tuple(Heading(**heading) for heading in row["headings"]),
+        warnings=tuple(row["warnings"]),
+    )
 
 
 def _observed(row: dict[str, Any]) -> ObservedDocument:

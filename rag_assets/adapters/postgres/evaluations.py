@@ -8,7 +8,7 @@ from rag_assets.model import QuestionScore, RunIdentity, Scores
 
 
 class PostgresEvaluations:
-    """The store behind `eval_scores`. A score belongs to a generation, its content and a golden set."""
+    """The store behind `eval_scores`: a score is of a generation, its content and a golden set."""
 
     def __init__(self, url: str) -> None:
         self._url = url

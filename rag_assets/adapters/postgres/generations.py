@@ -221,12 +221,18 @@ def _numbered(generations: list[Generation], corpus: str, number: int) -> Genera
 
 
 def _create(connection: "Connection", corpus: str, recipe: Recipe) -> Generation:
-    row = (
-        asdict(recipe)
-        | asdict(recipe.index)
-        | {"corpus": corpus, "fingerprint": recipe.fingerprint}
-    )
-    number = only_row(connection.execute(_query("create"), row))["generation"]
+    from psycopg import errors
+
+    which = {"corpus": corpus, "fingerprint": recipe.fingerprint}
+    row = asdict(recipe) | asdict(recipe.index) | which
+    row.pop("index")
+    try:
+        number = only_row(connection.execute(_query("create"), row))["generation"]
+    except errors.ForeignKeyViolation as error:
+        raise NotReadyError(
+            f"Corpus {corpus!r} has no documents in the database yet. Materialize raw_documents"
+            f" first, or all of it: `rag-assets materialize {corpus}`."
+        ) from error
     return Generation(number, corpus, GenerationState.BUILDING, recipe)
 
 

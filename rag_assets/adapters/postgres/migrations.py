@@ -32,11 +32,12 @@ class Migration:
 
 def shipped() -> list[Migration]:
     """The migrations of this code, oldest first."""
-    found = []
-    for file in sorted((queries.sql_folder() / "migrations").glob("*.sql")):
-        if match := _NAME.fullmatch(file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    return found
+    files = sorted((queries.sql_folder() / "migrations").glob("*.sql"))
+    return [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in files
+        if (match := _NAME.fullmatch(file.name))
+    ]
 
 
 def migrate(urls: DatabaseUrls) -> list[Migration]:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.postgres import generations, queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.errors import NotPublishedError
 from rag_assets.model import Found, Hit, PublishedIndex, QuestionTerm
-from rag_assets.ports import Vectors
+from rag_assets.ports import SearchIndex, Vectors
 
 if TYPE_CHECKING:
     import psycopg
@@ -104,3 +105,19 @@ class _Request:
             served=sql.Identifier(f"served_{self._index.generation}"),
         )
         return self._connection.execute(query, self._parameters | parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedIndex:
+    """A `SearchIndex` that reads one generation, published or not: for scoring and comparing."""
+
+    index: SearchIndex
+    row: PublishedIndex
+
+    def published(self, corpus: str | None) -> PublishedIndex:  # noqa: ARG002
+        return self.row
+
+    def find(
+        self, index: PublishedIndex, *, question: str, vector: Vectors, principals: Sequence[str]
+    ) -> Found:
+        return self.index.find(index, question=question, vector=vector, principals=principals)

@@ -1,0 +1,51 @@
+"""The passages that are searched."""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_assets import wiring
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
+from rag_assets.indexing.chunking import cut
+from rag_assets.model import Corpus
+from rag_assets.resources import Platform
+
+COLUMNS = (
+    Column("content_hash", "bytea", "The content cut", (("raw_documents", "content_hash"),)),
+    Column("parser", "text", "What read the content", (("raw_documents", "parser"),)),
+    Column("chunker", "text", "What cut the text, with its version and settings"),
+    Column("ord", "integer", "The place among the chunks of a text, from 0"),
+    Column("start_char", "integer", "The first character in the document's text"),
+    Column("end_char", "integer", "The character after the last"),
+    Column("heading_path", "text[]", "The headings above, outermost first"),
+    Column("tokens", "integer", "Words and punctuation marks: an estimate for any model"),
+    Column("text_hash", "bytea", "Hash of what is embedded: headings and text"),
+    Column("text", "text", "The passage, word for word", (("raw_documents", "content_hash"),)),
+)
+
+
+def build(corpus: Corpus) -> dg.AssetsDefinition:
+    @corpus_asset(
+        corpus,
+        after=("raw_documents",),
+        kinds={"python", "postgres"},
+        code_version=wiring.recipe_of(corpus).chunker,
+        columns=COLUMNS,
+    )
+    def chunks(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
+        """Passages of the documents, cut along headings and paragraphs, with their characters.
+
+        A text is cut once by each chunker; another document with the same content cuts nothing.
+        """
+        stores, buckets = platform.stores(), buckets_in(context)
+        made = {}
+        for generation in living_generations(corpus, stores):
+            if wiring.can_still_make(generation, corpus):
+                chunker = wiring.chunker_of(generation, corpus)
+                made[generation] = cut(generation, buckets, chunker=chunker, store=stores.chunks)
+        counts = stores.chunks.counts(generation)
+        rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
+        report(context, corpus, rows)
+        return dg.MaterializeResult(metadata={"run/chunks_cut": sum(made.values())})
+
+    return chunks

@@ -1,0 +1,68 @@
+"""What the generations score on the golden set."""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_assets import wiring
+from rag_assets.assets.shape import Column, corpus_asset
+from rag_assets.model import Corpus, Scores
+from rag_assets.resources import Platform, run_of
+
+COLUMNS = (
+    Column("generation", "integer", "The generation scored"),
+    Column("golden_set", "text", "The labelled questions, with their hash"),
+    Column(
+        "content",
+        "text",
+        "Fingerprint of what was served when it was scored",
+        (("vector_index", "text_hash"),),
+    ),
+    Column("question_id", "text", "The question"),
+    Column("metrics", "jsonb", "Metric name to value", (("vector_index", "embedding"),)),
+)
+
+
+def build(corpus: Corpus) -> dg.AssetsDefinition:
+    @corpus_asset(
+        corpus,
+        after=("vector_index",),
+        kinds={"python", "postgres"},
+        code_version=wiring.recipe_of(corpus).fingerprint,
+        columns=COLUMNS,
+        in_buckets=False,
+    )
+    def eval_scores(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult[Any]:
+        """How well each generation finds and cites, question by question, on the golden set.
+
+        The published generation and a candidate are scored on the same questions over the same
+        documents. What was scored before with the same content is not scored again.
+        """
+        publisher, run = platform.publisher(corpus), run_of(context.run_id)
+        standing = publisher.standing()
+        if not standing:
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0, "run/scored": 0})
+        golden_set = publisher.golden_set()
+        scores = [publisher.scores(generation, golden_set, run) for generation in standing]
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(len(each.questions) for each in scores),
+                "golden_set": golden_set.identity,
+                "scores": _table(scores),
+                **_means(scores[-1]),
+            }
+        )
+
+    return eval_scores
+
+
+def _means(scores: Scores) -> dict[str, float]:
+    return {f"mean/{name}": round(value, 4) for name, value in scores.means.items()}
+
+
+def _table(scores: list[Scores]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({"generation": each.generation, **_means(each)}) for each in scores]
+    )

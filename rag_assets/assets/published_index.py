@@ -1,0 +1,100 @@
+"""What readers see: one row a corpus."""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_assets import wiring
+from rag_assets.assets.shape import Column, corpus_asset
+from rag_assets.errors import NotPublishedError, NotReadyError
+from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.publishing import Publisher
+from rag_assets.resources import Platform, run_of
+
+COLUMNS = (
+    Column("corpus", "text", "The corpus"),
+    Column(
+        "generation",
+        "integer",
+        "The generation that readers search",
+        (("eval_scores", "generation"),),
+    ),
+    Column("embedder", "text", "What must embed a question", (("embeddings", "model"),)),
+    Column("retrieval", "jsonb", "How candidates are found and ordered"),
+    Column("run_id", "text", "The run that published it"),
+    Column("reason", "text", "Why it was published"),
+    Column("published_at", "timestamptz", "Since when"),
+)
+
+
+def build(corpus: Corpus) -> dg.AssetsDefinition:
+    @corpus_asset(
+        corpus,
+        after=("embeddings", "eval_scores"),
+        kinds={"postgres"},
+        code_version=wiring.recipe_of(corpus).fingerprint,
+        columns=COLUMNS,
+        in_buckets=False,
+    )
+    def published_index(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult[Any]:
+        """The row that the online half reads: which generation, and how to search it.
+
+        A candidate is published by one update, if it is not worse than what is published. The
+        earlier generation is kept, and keeps receiving changes, for a rollback.
+        """
+        publisher, run = platform.publisher(corpus), run_of(context.run_id)
+        candidate = _candidate(publisher)
+        if candidate is not None:
+            verdict = publisher.verdict(candidate, publisher.golden_set(), run)
+            if not verdict.accepted:
+                raise NotReadyError(_refused(candidate, verdict.reasons))
+            publisher.publish(candidate, run=run, reason=" ".join(verdict.reasons))
+        generations = publisher.stores.generations
+        generations.update_retrieval(corpus.name, corpus.retrieval)
+        row = generations.published(corpus.name)
+        content = generations.content(row.generation)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": content.chunks,
+                "documents": content.documents,
+                "generation": row.generation,
+                "embedder": row.embedder,
+                "published_at": row.published_at.isoformat(),
+                "run/published": candidate is not None,
+            }
+        )
+
+    return published_index
+
+
+def _candidate(publisher: Publisher) -> Generation | None:
+    """The newest generation that waits to be published, if there is one."""
+    standing = publisher.standing()
+    candidates = [each for each in standing if each.state is GenerationState.CANDIDATE]
+    if not candidates and not any(each.state is GenerationState.PUBLISHED for each in standing):
+        raise _not_complete(publisher)
+    return candidates[-1] if candidates else None
+
+
+def _not_complete(publisher: Publisher) -> NotReadyError | NotPublishedError:
+    name = publisher.corpus.name
+    generations = publisher.stores.generations
+    for generation in generations.living(name):
+        unfinished = generations.unfinished(generation)
+        return NotReadyError(
+            f"Generation {generation.number} of {name!r} is not complete:"
+            f" {unfinished.buckets_unseen} buckets have not been materialized,"
+            f" {unfinished.documents_waiting} documents wait. Materialize all buckets of"
+            " raw_documents, chunks, embeddings and vector_index."
+        )
+    return NotPublishedError(f"Corpus {name!r} has no index yet. Materialize vector_index first.")
+
+
+def _refused(candidate: Generation, reasons: tuple[str, ...]) -> str:
+    return (
+        f"Generation {candidate.number} of {candidate.corpus!r} is not published:"
+        f" {' '.join(reasons)} What is published stays. See the check `gate` of eval_scores;"
+        f" `rag-assets publish {candidate.corpus} --force REASON` overrules it."
+    )

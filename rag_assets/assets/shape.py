@@ -1,0 +1,128 @@
+"""What all assets of a corpus have in common: keys, partitions, columns, and how they report."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+import dagster as dg
+
+from rag_assets import wiring
+from rag_assets.errors import RagAssetsError
+from rag_assets.model import Corpus, Generation, bucket_key
+
+Body = Callable[..., dg.MaterializeResult[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table behind an asset, and the columns it is made from."""
+
+    name: str
+    type: str
+    description: str
+    sources: tuple[tuple[str, str], ...] = ()
+
+
+def corpus_asset(
+    corpus: Corpus,
+    *,
+    after: Sequence[str],
+    kinds: set[str],
+    code_version: str,
+    columns: Sequence[Column],
+    in_buckets: bool = True,
+) -> Callable[[Body], dg.AssetsDefinition]:
+    """Makes an asset of a corpus from its body; the function's name and docstring are the asset's."""
+
+    def made(body: Body) -> dg.AssetsDefinition:
+        with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return _decorator(body)(explained(body))
+
+    def _decorator(body: Body) -> Callable[..., dg.AssetsDefinition]:
+        return dg.asset(
+            key=key_of(corpus, body.__name__),
+            deps=[key_of(corpus, name) for name in after],
+            partitions_def=buckets_of(corpus) if in_buckets else None,
+            backfill_policy=dg.BackfillPolicy.single_run() if in_buckets else None,
+            group_name=corpus.name,
+            owners=list(corpus.owners),
+            kinds=kinds,
+            code_version=code_version,
+            description=body.__doc__,
+            metadata=described(corpus, columns),
+            freshness_policy=freshness_of(corpus),
+        )
+
+    return made
+
+
+def key_of(corpus: Corpus, name: str) -> dg.AssetKey:
+    return dg.AssetKey([corpus.name, name])
+
+
+def buckets_of(corpus: Corpus) -> dg.StaticPartitionsDefinition:
+    return dg.StaticPartitionsDefinition(corpus.bucket_keys)
+
+
+def freshness_of(corpus: Corpus) -> dg.FreshnessPolicy:
+    """How long after its last run an asset turns yellow, then red."""
+    warn = corpus.freshness.warn_after_h
+    return dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=corpus.freshness.fail_after_h),
+        warn_window=timedelta(hours=warn) if warn is not None else None,
+    )
+
+
+def described(corpus: Corpus, columns: Sequence[Column]) -> dict[str, Any]:
+    """The columns of an asset and where each of them comes from, as Dagster shows them."""
+    schema = dg.TableSchema(
+        [dg.TableColumn(each.name, each.type, each.description) for each in columns]
+    )
+    lineage = {
+        each.name: [
+            dg.TableColumnDep(asset_key=key_of(corpus, asset), column_name=column)
+            for asset, column in each.sources
+        ]
+        for each in columns
+        if each.sources
+    }
+    return {
+        "dagster/column_schema": schema,
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
+    }
+
+
+def explained(body: Body) -> Body:
+    """Turns what a person can act on into the failure that Dagster shows, without our stack."""
+
+    @wraps(body)
+    def runs(*args: Any, **kwargs: Any) -> dg.MaterializeResult[Any]:
+        try:
+            return body(*args, **kwargs)
+        except RagAssetsError as error:
+            raise dg.Failure(description=str(error)) from error
+
+    return runs
+
+
+def buckets_in(context: dg.AssetExecutionContext) -> list[int]:
+    """The buckets of this run: one, or a range."""
+    return [int(key) for key in context.partition_keys]
+
+
+def living_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation]:
+    """All that receive changes, the one of today's settings among them: opened if it is new."""
+    stores.generations.open(corpus.name, wiring.recipe_of(corpus))
+    return stores.generations.living(corpus.name)
+
+
+def report(
+    context: dg.AssetExecutionContext, corpus: Corpus, rows: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Says of each bucket what is in it, so that the UI can show it bucket by bucket."""
+    for bucket, metadata in rows.items():
+        context.add_asset_metadata(dict(metadata), partition_key=bucket_key(bucket, corpus.buckets))

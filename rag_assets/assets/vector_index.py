@@ -1,0 +1,65 @@
+"""What readers search."""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_assets import wiring
+from rag_assets.adapters.postgres.index import Merged
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
+from rag_assets.model import Corpus
+from rag_assets.resources import Platform, run_of
+
+COLUMNS = (
+    Column("doc_id", "text", "The document", (("raw_documents", "doc_id"),)),
+    Column("ord", "integer", "The chunk in its document", (("chunks", "ord"),)),
+    Column("bucket", "smallint", "The partition", (("raw_documents", "bucket"),)),
+    Column("acl", "text[]", "Who may see the row", (("raw_documents", "acl"),)),
+    Column("text_hash", "bytea", "The text that was embedded", (("chunks", "text_hash"),)),
+    Column("words", "integer", "Length for BM25", (("chunks", "text"),)),
+    Column("embedding", "halfvec", "The vector, at half precision", (("embeddings", "embedding"),)),
+)
+
+
+def build(corpus: Corpus) -> dg.AssetsDefinition:
+    @corpus_asset(
+        corpus,
+        after=("raw_documents", "embeddings"),
+        kinds={"postgres"},
+        code_version=wiring.recipe_of(corpus).fingerprint,
+        columns=COLUMNS,
+    )
+    def vector_index(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult[Any]:
+        """The table that is searched, one a generation; each bucket changes in one transaction.
+
+        Every living generation receives every change and every deletion. The HNSW graph of a new
+        generation is built when its last bucket has been loaded.
+        """
+        stores, buckets = platform.stores(), buckets_in(context)
+        totals: dict[str, int] = {}
+        for generation in living_generations(corpus, stores):
+            merged = stores.index.merge(generation, buckets, run_of(context.run_id))
+            stores.generations.finish(generation)
+            for each in merged.values():
+                _add(totals, each)
+        rows = {bucket: _bucket(generation.number, each) for bucket, each in merged.items()}
+        report(context, corpus, rows)
+        return dg.MaterializeResult(metadata={f"run/{name}": n for name, n in totals.items()})
+
+    return vector_index
+
+
+def _bucket(generation: int, merged: Merged) -> dict[str, int]:
+    return {
+        "dagster/row_count": merged.chunks,
+        "documents": merged.documents,
+        "waiting": merged.waiting,
+        "generation": generation,
+    }
+
+
+def _add(totals: dict[str, int], merged: Merged) -> None:
+    for name in ("added", "replaced", "removed", "described", "waiting"):
+        totals[name] = totals.get(name, 0) + getattr(merged, name)

@@ -1,0 +1,28 @@
+"""Has every text a usable vector?"""
+
+import dagster as dg
+
+from rag_assets.checks.shape import corpus_check, newest
+from rag_assets.model import Corpus
+from rag_assets.resources import Platform
+
+
+def build(corpus: Corpus) -> dg.AssetChecksDefinition:
+    @corpus_check(
+        corpus,
+        asset="embeddings",
+        name="complete_and_sound",
+        description="Every text has a vector of the right length that is not zero.",
+    )
+    def judge(platform: Platform) -> dg.AssetCheckResult:
+        generation = newest(corpus, platform)
+        store = platform.stores().embeddings
+        missing = store.missing(generation) if generation else 0
+        damaged = store.damaged(generation) if generation else []
+        return dg.AssetCheckResult(
+            passed=not missing and not damaged,
+            metadata={"missing": missing, "damaged": damaged},
+            description=f"{missing} texts have no vector, {len(damaged)} have a damaged one",
+        )
+
+    return judge

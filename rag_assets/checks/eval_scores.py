@@ -1,0 +1,43 @@
+"""May the candidate be published?"""
+
+import dagster as dg
+
+from rag_assets.checks.shape import corpus_check
+from rag_assets.evaluation.comparing import Verdict
+from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.resources import Platform, run_of
+
+
+def build(corpus: Corpus) -> dg.AssetChecksDefinition:
+    @corpus_check(
+        corpus,
+        asset="eval_scores",
+        name="gate",
+        description="The candidate is not worse than what is published, and above every floor.",
+        blocking=True,
+    )
+    def judge(platform: Platform) -> dg.AssetCheckResult:
+        publisher = platform.publisher(corpus)
+        candidates = [
+            each for each in publisher.standing() if each.state is GenerationState.CANDIDATE
+        ]
+        if not candidates:
+            return dg.AssetCheckResult(passed=True, description="No candidate waits.")
+        verdict = publisher.verdict(candidates[-1], publisher.golden_set(), run_of("check"))
+        return _result(candidates[-1], verdict)
+
+    return judge
+
+
+def _result(candidate: Generation, verdict: Verdict) -> dg.AssetCheckResult:
+    differences = {each.metric: str(each) for each in verdict.differences}
+    worse = {each.metric: list(each.worse) for each in verdict.differences if each.worse}
+    return dg.AssetCheckResult(
+        passed=verdict.accepted,
+        description=" ".join(verdict.reasons),
+        metadata={
+            "generation": candidate.number,
+            "differences": differences,
+            "questions_that_got_worse": worse,
+        },
+    )

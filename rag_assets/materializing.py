@@ -1,0 +1,153 @@
+"""Runs the chain of a corpus in this process, for the command line: the same job as in the UI."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from rag_assets.components.corpus import corpus_definitions
+from rag_assets.model import Corpus, bucket_key
+
+
+@dataclass(frozen=True, slots=True)
+class AssetDone:
+    """One asset of a run: how long it took, what it holds and what the run did."""
+
+    asset: str
+    seconds: float
+    rows: int
+    did: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDone:
+    asset: str
+    check: str
+    passed: bool
+    description: str
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What a run did, for people and for scripts."""
+
+    run_id: str = ""
+    assets: list[AssetDone] = field(default_factory=list)
+    checks: list[CheckDone] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether every asset found everything as it should be."""
+        quiet = {"unchanged", "waiting"}
+        return not any(
+            number for done in self.assets for name, number in done.did.items() if name not in quiet
+        )
+
+
+def materialize(
+    corpus: Corpus,
+    *,
+    dagster_home: Path,
+    buckets: Sequence[int],
+    on_asset: Callable[[AssetDone], None] = lambda _: None,
+) -> RunReport:
+    """One run over a range of buckets, recorded in the instance that the UI shows."""
+    follower = _Follower(on_asset)
+    watched = dg.Definitions.merge(
+        corpus_definitions(corpus), dg.Definitions(loggers={"follower": follower.definition()})
+    )
+    with _instance(dagster_home) as instance:
+        result = watched.resolve_job_def(corpus.name).execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"follower": {}}},
+            tags={
+                "dagster/asset_partition_range_start": bucket_key(min(buckets), corpus.buckets),
+                "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
+            },
+        )
+    follower.report.run_id = result.run_id
+    return follower.report
+
+
+class _Follower(logging.Handler):
+    """Sees every event of a run as it happens: Dagster logs its events to the loggers of a job."""
+
+    def __init__(self, on_asset: Callable[[AssetDone], None]) -> None:
+        super().__init__(logging.DEBUG)
+        self.report = RunReport()
+        self._on_asset = on_asset
+        self._rows: dict[str, int] = {}
+        self._did: dict[str, dict[str, int]] = {}
+
+    def definition(self) -> dg.LoggerDefinition:
+        @dg.logger
+        def follower(_: dg.InitLoggerContext) -> logging.Logger:
+            logger = logging.Logger("rag_assets.run", logging.DEBUG)
+            logger.addHandler(self)
+            return logger
+
+        return follower
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "dagster_meta", {}).get("dagster_event")
+        match event and event.event_type_value:
+            case "ASSET_MATERIALIZATION":
+                self._materialized(event.materialization)
+            case "ASSET_CHECK_EVALUATION":
+                self._checked(event.asset_check_evaluation_data)
+            case "STEP_SUCCESS":
+                self._ended(event.step_key, event.step_success_data.duration_ms / 1000)
+            case "STEP_FAILURE":
+                self._failed(event.step_failure_data)
+            case "RUN_FAILURE" | "PIPELINE_FAILURE" if self.report.failure is None:
+                self.report.failure = event.message
+
+    def _materialized(self, materialization: dg.AssetMaterialization) -> None:
+        """In a range there is one for each bucket, each with the totals of the run as well."""
+        asset = materialization.asset_key.path[-1]
+        values = {name: value.value for name, value in materialization.metadata.items()}
+        self._rows[asset] = self._rows.get(asset, 0) + int(values.get("dagster/row_count", 0))
+        self._did[asset] = {
+            name.removeprefix("run/"): int(value)
+            for name, value in values.items()
+            if name.startswith("run/")
+        }
+
+    def _checked(self, check: dg.AssetCheckEvaluation) -> None:
+        self.report.checks.append(
+            CheckDone(
+                asset=check.asset_key.path[-1],
+                check=check.check_name,
+                passed=check.passed,
+                description=check.description or "",
+            )
+        )
+
+    def _ended(self, step: str, seconds: float) -> None:
+        asset = next((name for name in self._did if step.endswith(name)), None)
+        if asset is None or any(done.asset == asset for done in self.report.assets):
+            return
+        done = AssetDone(asset, seconds, self._rows[asset], self._did[asset])
+        self.report.assets.append(done)
+        self._on_asset(done)
+
+    def _failed(self, data: Any) -> None:
+        said = data.user_failure_data.description if data.user_failure_data else None
+        error = data.error.message.strip() if data.error else "the step failed"
+        self.report.failure = self.report.failure or said or error
+
+
+@contextmanager
+def _instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a home folder, which Dagster also reads from the environment."""
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance

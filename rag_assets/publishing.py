@@ -1,0 +1,133 @@
+"""Scores generations, judges them, and decides what readers see: for the assets and the commands."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from rag_assets import wiring
+from rag_assets.answering import pipeline
+from rag_assets.errors import NotReadyError
+from rag_assets.evaluation.comparing import Verdict, judged
+from rag_assets.evaluation.golden_set import GoldenSet, read_golden_set
+from rag_assets.evaluation.known_items import known_items
+from rag_assets.evaluation.scoring import score
+from rag_assets.model import (
+    Corpus,
+    Generation,
+    GenerationState,
+    GoldenQuestion,
+    PublishedIndex,
+    RunIdentity,
+    Scores,
+)
+from rag_assets.ports import SearchIndex
+from rag_assets.settings import DatabaseUrls
+
+SAMPLED_DOCUMENTS = 500
+"""How many documents a generated golden set is made from at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """One corpus with its database: what scoring, judging and publishing have in common."""
+
+    corpus: Corpus
+    urls: DatabaseUrls
+
+    @property
+    def stores(self) -> wiring.Stores:
+        return wiring.stores(self.urls)
+
+    def standing(self) -> list[Generation]:
+        """The generations that can be scored: published or candidate, and caught up."""
+        states = {GenerationState.CANDIDATE, GenerationState.PUBLISHED}
+        generations = self.stores.generations
+        return [
+            generation
+            for generation in generations.living(self.corpus.name)
+            if generation.state in states and not generations.unfinished(generation)
+        ]
+
+    def golden_set(self) -> GoldenSet:
+        """The corpus's own, else one generated from its documents."""
+        if self.corpus.evaluation.golden_set:
+            return read_golden_set(Path(self.corpus.evaluation.golden_set))
+        return known_items(self.stores.documents.sample(self.corpus.name, limit=SAMPLED_DOCUMENTS))
+
+    def scores(self, generation: Generation, golden_set: GoldenSet, run: RunIdentity) -> Scores:
+        """What a generation scores with its present content; measured once, then remembered."""
+        stores = self.stores
+        content = stores.generations.content(generation.number).content
+        which = {"golden_set": golden_set.identity, "content": content}
+        if found := stores.evaluations.find(generation=generation.number, **which):
+            return found
+        texts = stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
+        measured = self._measured(generation, golden_set.identity, golden_set.resolve(texts))
+        stores.evaluations.add(measured, content=content, run=run)
+        return measured
+
+    def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
+        """Held against the published generation, on the same questions and the same documents."""
+        after = self.scores(candidate, golden_set, run)
+        published = [
+            generation
+            for generation in self.standing()
+            if generation.state is GenerationState.PUBLISHED
+        ]
+        before = self.scores(published[0], golden_set, run) if published else None
+        return judged(after, before=before, settings=self.corpus.evaluation)
+
+    def publish(self, generation: Generation, *, run: RunIdentity, reason: str) -> list[int]:
+        """Lets readers see a generation; returns the numbers of those dropped beyond their grace."""
+        generations = self.stores.generations
+        generations.publish(generation, retrieval=self.corpus.retrieval, run=run, reason=reason)
+        return generations.drop_expired(self.corpus.name)
+
+    def roll_back(self, *, run: RunIdentity) -> Generation:
+        """Publishes the generation that was published before this one."""
+        target = self.stores.generations.rollback_target(self.corpus.name)
+        if unfinished := self.stores.generations.unfinished(target):
+            raise NotReadyError(
+                f"Generation {target.number} has not caught up: {unfinished.documents_waiting}"
+                f" documents wait. Run `rag-assets materialize {self.corpus.name}`, then roll back."
+            )
+        self.stores.generations.publish(
+            target, retrieval=self.corpus.retrieval, run=run, reason="rolled back"
+        )
+        return target
+
+    def pinned(self, generation: Generation) -> SearchIndex:
+        """A search index that reads this generation, published or not."""
+        row = PublishedIndex(
+            corpus=self.corpus.name,
+            generation=generation.number,
+            embedder=generation.recipe.embedder,
+            retrieval=self.corpus.retrieval,
+            published_at=datetime.now(UTC),
+            run_id="",
+        )
+        return wiring.pinned_index(self.urls, row)
+
+    def _measured(
+        self, generation: Generation, golden_set: str, questions: tuple[GoldenQuestion, ...]
+    ) -> Scores:
+        search = partial(
+            pipeline.search,
+            index=self.pinned(generation),
+            embedder_for=wiring.embedder_for,
+            principals=self.corpus.acl,
+        )
+        answer = partial(
+            pipeline.answer,
+            index=self.pinned(generation),
+            embedder_for=wiring.embedder_for,
+            principals=self.corpus.acl,
+        )
+        return score(
+            questions,
+            search=lambda question: search(question).hits,
+            answer=answer,
+            generation=generation.number,
+            golden_set=golden_set,
+        )

@@ -1,0 +1,26 @@
+"""What Dagster hands to the assets: a thin resource over the wiring."""
+
+import dagster as dg
+
+from rag_assets import __version__, wiring
+from rag_assets.model import Corpus, RunIdentity
+from rag_assets.publishing import Publisher
+from rag_assets.settings import DatabaseUrls, Settings
+
+
+class Platform(dg.ConfigurableResource):  # type: ignore[type-arg] -- it gives itself to the assets
+    """The database of this installation: the embedded server, or the one the environment names."""
+
+    @property
+    def urls(self) -> DatabaseUrls:
+        return wiring.database_urls(Settings.from_environment())
+
+    def stores(self) -> wiring.Stores:
+        return wiring.stores(self.urls)
+
+    def publisher(self, corpus: Corpus) -> Publisher:
+        return Publisher(corpus, self.urls)
+
+
+def run_of(run_id: str) -> RunIdentity:
+    return RunIdentity(run_id=run_id, code_version=__version__)
