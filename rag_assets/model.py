@@ -166,8 +166,8 @@ class RetrievalSettings:
 
     candidates: int = 100
     ef_search: int = 100
-    lexical_weight: float = 0.7
-    min_support: float = 0.5
+    lexical_weight: float = 0.5
+    min_support: float = 0.45
 
 
 @dataclass(frozen=True, slots=True)

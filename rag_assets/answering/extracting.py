@@ -10,16 +10,19 @@ from rag_assets.model import Hit
 
 CHUNKS_READ = 8
 PASSAGES = 3
-CHUNKS_CITED = 2
 
-OWN_WEIGHT = 0.45
-CONTEXT_WEIGHT = 0.25
-CHUNK_WEIGHT = 0.3
+CHUNK_WEIGHT = 0.5
+UNIT_WEIGHT = 0.2
+PASSAGE_WEIGHT = 0.2
+CONTEXT_WEIGHT = 0.1
 WORTH_ADDING = 0.75
 """A further passage must score this share of the first one."""
 
+PASSAGE_CHARS = 300
+"""How far a unit grows over its own paragraph or list, for a sentence alone says little."""
 MIN_WORDS = 3
 MAX_PASSAGE_CHARS = 700
+ANNOUNCED = (UnitKind.CODE, UnitKind.ITEM, UnitKind.ROW)
 LEANS_BACK = re.compile(
     r"(?:it|its|they|them|their|this|these|that|those|he|she|his|her|such|then|there|instead"
     r"|otherwise|afterwards|also)\b",
@@ -42,7 +45,7 @@ class Passage:
 
 
 def extracted(hits: Sequence[Hit], weights: Mapping[str, float]) -> tuple[Passage, ...]:
-    """At most three passages of at most two chunks, the best first."""
+    """At most three passages, the best first."""
     ranked = sorted(
         (passage for hit in hits[:CHUNKS_READ] for passage in _passages(hit, weights)),
         key=lambda passage: -passage.score,
@@ -57,12 +60,9 @@ def extracted(hits: Sequence[Hit], weights: Mapping[str, float]) -> tuple[Passag
 def _is_worth_adding(passage: Passage, chosen: Sequence[Passage]) -> bool:
     if not chosen:
         return True
-    chunks = {(other.hit.doc_id, other.hit.ord) for other in chosen}
-    place = (passage.hit.doc_id, passage.hit.ord)
     return (
         len(chosen) < PASSAGES
         and passage.score >= WORTH_ADDING * chosen[0].score
-        and (place in chunks or len(chunks) < CHUNKS_CITED)
         and not any(_touch(passage, other) for other in chosen)
     )
 
@@ -79,20 +79,21 @@ def _touch(one: Passage, other: Passage) -> bool:
 
 
 def _passages(hit: Hit, weights: Mapping[str, float]) -> Iterator[Passage]:
-    found = units(hit.text, first=hit.start == 0)
-    stems_of = [stems(hit.text[unit.start : unit.end]) for unit in found]
+    text, found = hit.text, units(hit.text, first=hit.start == 0)
+    stems_of = [stems(text[unit.start : unit.end]) for unit in found]
     headings = stems(" ".join([hit.title, *hit.heading_path]))
     for number, unit in enumerate(found):
-        if _says_too_little(hit.text[unit.start : unit.end], unit.kind):
+        if _says_too_little(text[unit.start : unit.end], unit.kind):
             continue
-        around = headings.union(*stems_of[max(0, number - 1) : number + 2])
+        first, last = _whole(text, found, number)
+        around = stems_of[max(0, number - 1) : number + 2]
         score = (
-            OWN_WEIGHT * coverage(weights, stems_of[number])
-            + CONTEXT_WEIGHT * coverage(weights, around)
-            + CHUNK_WEIGHT * hit.score
+            CHUNK_WEIGHT * hit.score
+            + UNIT_WEIGHT * coverage(weights, stems_of[number])
+            + PASSAGE_WEIGHT * coverage(weights, headings.union(*stems_of[first : last + 1]))
+            + CONTEXT_WEIGHT * coverage(weights, headings.union(*around))
         )
-        start, end = _whole(hit.text, found, number)
-        yield Passage(hit, start, end, score)
+        yield Passage(hit, *_characters(text, found, first, last), score)
 
 
 def _says_too_little(text: str, kind: UnitKind) -> bool:
@@ -101,31 +102,59 @@ def _says_too_little(text: str, kind: UnitKind) -> bool:
 
 
 def _whole(text: str, found: Sequence[Unit], number: int) -> tuple[int, int]:
-    """The unit with what it leans on: the sentence before, the list or code that it announces."""
+    """First and last unit of what should be read together with this one."""
     first, last = number, number
     if number and _leans_back(text, found[number - 1], found[number]):
         first -= 1
-    while last + 1 < len(found) and _goes_on(text, found, number, last):
-        if found[last + 1].end - found[first].start > MAX_PASSAGE_CHARS:
-            break
+    while _grows(found, last, last + 1, found[first].start):
         last += 1
-    return found[first].start, found[last].end
+    while _grows(found, first, first - 1, found[last].end):
+        first -= 1
+    if first == number and first and _leans_back(text, found[first - 1], found[first]):
+        first -= 1
+    return first, _announced(text, found, first, last)
+
+
+def _grows(found: Sequence[Unit], edge: int, beyond: int, far_end: int) -> bool:
+    """Over sentences of one paragraph and items of one list, as far as that is short."""
+    if not 0 <= beyond < len(found):
+        return False
+    one, other = found[edge], found[beyond]
+    near_end = other.end if beyond > edge else other.start
+    sentences = one.kind is other.kind is UnitKind.SENTENCE and one.block == other.block
+    items = one.kind is other.kind is UnitKind.ITEM and abs(one.block - other.block) == 1
+    return (sentences or items) and abs(near_end - far_end) <= PASSAGE_CHARS
 
 
 def _leans_back(text: str, before: Unit, unit: Unit) -> bool:
-    if before.kind is not UnitKind.SENTENCE or unit.kind is UnitKind.CODE_PART:
+    """Whether the sentence before announces this one, or names what a pronoun stands for."""
+    if before.kind is not UnitKind.SENTENCE or unit.block - before.block > 1:
         return False
-    if unit.kind is UnitKind.CODE:
+    if unit.kind in (UnitKind.CODE, UnitKind.ITEM):
         return text[before.start : before.end].endswith(":")
-    in_one_paragraph = before.block == unit.block
-    return in_one_paragraph and bool(LEANS_BACK.match(text[unit.start : unit.end]))
+    return before.block == unit.block and bool(LEANS_BACK.match(text[unit.start : unit.end]))
 
 
-def _goes_on(text: str, found: Sequence[Unit], number: int, last: int) -> bool:
-    """After a colon the first thing that follows, and of a list or table the rest as well."""
-    if not text[found[number].start : found[number].end].endswith(":"):
-        return False
-    following = found[last + 1]
-    if following.kind is UnitKind.CODE_PART:
-        return False
-    return last == number or following.kind is found[number + 1].kind is not UnitKind.SENTENCE
+def _announced(text: str, found: Sequence[Unit], first: int, last: int) -> int:
+    """After a colon: the code that follows, or as much of the list or table as fits."""
+    if not text[found[last].start : found[last].end].endswith(":"):
+        return last
+    end = last
+    for number in range(last + 1, len(found)):
+        unit = found[number]
+        fits = unit.end - found[first].start <= MAX_PASSAGE_CHARS
+        if not fits or unit.kind not in ANNOUNCED or unit.block - found[end].block > 1:
+            break
+        if end > last and (unit.kind is UnitKind.CODE or unit.kind is not found[end].kind):
+            break
+        end = number
+    return end
+
+
+def _characters(text: str, found: Sequence[Unit], first: int, last: int) -> tuple[int, int]:
+    """From the first character to the last; several items of a list keep the first one's mark."""
+    start = found[first].start
+    if first < last and found[first].kind is UnitKind.ITEM:
+        line = text.rfind("\n", 0, start) + 1
+        start = line + len(text[line:start]) - len(text[line:start].lstrip())
+    return start, found[last].end

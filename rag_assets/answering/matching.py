@@ -2,7 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import Stemmer
 
@@ -10,6 +12,25 @@ from rag_assets.model import QuestionTerm
 
 WORD = re.compile(r"\w(?:[\w.\-/]*\w)?")
 SEPARATOR = re.compile(r"[_.\-/]+")
+
+CARRIERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        able actually allowed already also another anybody anything become certain come comes could
+        different else ever every everything exactly exist exists get gets getting give gives given
+        go goes going got happen happened happens however instead kind kinds know known knows large
+        let like long look made make makes making many may mean means meant might much must need
+        needed needs nobody nothing often one please possible put puts really said say says see
+        shall show shown shows somebody someone something sort still sure take takes tell tells
+        thing things tried try type use used uses using want wanted wants way ways whether without
+        work works would yet
+        """,
+    )
+)
+"""Words that carry a question and are not its subject, though a corpus may hardly have them."""
+
+CARRIER_WEIGHT = 0.3
 
 
 def stems(text: str) -> frozenset[str]:
@@ -26,7 +47,7 @@ def stems(text: str) -> frozenset[str]:
     return frozenset(words).union(Stemmer.Stemmer("english").stemWords(list(words)))
 
 
-def weights(terms: Iterable[QuestionTerm], *, chunks: int) -> dict[str, float]:
+def weights(terms: Sequence[QuestionTerm], *, chunks: int) -> dict[str, float]:
     """The inverse document frequency of each stem of the question, each counted once.
 
     >>> rare, common = QuestionTerm("a", "a", 1, True), QuestionTerm("b", "b", 90, True)
@@ -34,11 +55,54 @@ def weights(terms: Iterable[QuestionTerm], *, chunks: int) -> dict[str, float]:
     {'a': 4.21, 'b': 0.11}
     """
     return {
-        term.stem: math.log1p((chunks - term.chunks + 0.5) / (term.chunks + 0.5)) for term in terms
+        term.stem: _rarity(term, chunks) * (CARRIER_WEIGHT if term.word.lower() in CARRIERS else 1)
+        for term in parted(terms)
     }
+
+
+def _rarity(term: QuestionTerm, chunks: int) -> float:
+    """A word that stands only where this reader may not look is as unknown as any other."""
+    held = term.chunks if term.visible else 0
+    return math.log1p((chunks - held + 0.5) / (held + 0.5))
+
+
+def parted(terms: Sequence[QuestionTerm]) -> list[QuestionTerm]:
+    """Without compounds that are unknown as such, when their parts are asked for as well.
+
+    >>> whole = QuestionTerm("set-up", "set-up", 0, visible=False)
+    >>> part = QuestionTerm("set-up", "set", 9, visible=True)
+    >>> [term.stem for term in parted([whole, part])]
+    ['set']
+    """
+    stems_of = Counter(term.word for term in terms)
+    return [
+        term
+        for term in terms
+        if term.visible or stems_of[term.word] == 1 or not SEPARATOR.search(term.stem)
+    ]
 
 
 def coverage(weights: Mapping[str, float], found: Iterable[str]) -> float:
     """The share of the question's weight that is found, from 0 to 1."""
     total = sum(weights.values())
     return sum(weights[stem] for stem in weights.keys() & set(found)) / total if total else 0.0
+
+
+def adjacency(weights: Mapping[str, float], text: str) -> float:
+    """The share of the question's weight whose stems stand beside one another, as in the question.
+
+    >>> wanted = {"golden": 1.0, "set": 1.0, "score": 1.0}
+    >>> round(adjacency(wanted, "A golden set has no score."), 2)
+    0.67
+    """
+    places: dict[str, set[int]] = {}
+    words = [word.lower() for word in re.findall(r"[^\W_]+", text)]
+    for place, stem in enumerate(Stemmer.Stemmer("english").stemWords(words)):
+        if stem in weights:
+            places.setdefault(stem, set()).add(place)
+    beside: set[str] = set()
+    for one, other in pairwise(weights):
+        near = {place + step for place in places.get(one, ()) for step in (-2, -1, 1, 2)}
+        if near & places.get(other, set()):
+            beside.update((one, other))
+    return coverage(weights, beside)

@@ -1,6 +1,6 @@
 """From a question to the best chunks, and on to a cited answer or a refusal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_assets.answering.asking import asked
@@ -9,6 +9,7 @@ from rag_assets.answering.deduplicating import distinct
 from rag_assets.answering.extracting import extracted
 from rag_assets.answering.fusing import fused
 from rag_assets.answering.matching import weights
+from rag_assets.answering.reranking import reranked
 from rag_assets.answering.supporting import lexical_support, never_mentioned
 from rag_assets.model import Answer, Found, Hit, PublishedIndex, SearchResult
 from rag_assets.ports import Embedder, SearchIndex
@@ -26,6 +27,8 @@ class Retrieved:
     question: str
     published: PublishedIndex
     found: Found
+    wanted: Mapping[str, float]
+    """How much each stem of the question weighs."""
     hits: tuple[Hit, ...]
 
 
@@ -61,8 +64,8 @@ def answer(
     """An extractive answer with its citations; none where the corpus does not support one."""
     retrieved = _retrieve(question, index, embedder_for, corpus, principals)
     found, hits = retrieved.found, retrieved.hits
-    passages = extracted(hits, weights(found.terms, chunks=found.chunks))
-    support = lexical_support(passages, found.terms, chunks=found.chunks)
+    passages = extracted(hits, retrieved.wanted)
+    support = lexical_support(passages, hits, retrieved.wanted)
     supported = support >= retrieved.published.retrieval.min_support
     return Answer(
         question=retrieved.question,
@@ -86,5 +89,6 @@ def _retrieve(
     published = index.published(corpus)
     vector = embedder_for(published.embedder).embed_question(question)
     found = index.find(published, question=question, vector=vector, principals=principals)
-    hits = fused(found.hits, lexical_weight=published.retrieval.lexical_weight)
-    return Retrieved(question, published, found, distinct(hits))
+    wanted = weights(found.terms, chunks=found.chunks)
+    hits = distinct(fused(found.hits, lexical_weight=published.retrieval.lexical_weight))
+    return Retrieved(question, published, found, wanted, reranked(hits, wanted))

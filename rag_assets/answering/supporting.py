@@ -1,24 +1,33 @@
 """How far the corpus supports an answer: what decides between answering and refusing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from rag_assets.answering.extracting import Passage
-from rag_assets.answering.matching import coverage, stems, weights
-from rag_assets.model import QuestionTerm
+from rag_assets.answering.matching import coverage, parted, stems
+from rag_assets.model import Hit, QuestionTerm
+
+CHUNKS_TOGETHER = 3
 
 
-def never_mentioned(terms: Iterable[QuestionTerm]) -> tuple[str, ...]:
+def never_mentioned(terms: Sequence[QuestionTerm]) -> tuple[str, ...]:
     """The question's words that no chunk this reader may see holds in any form."""
-    return tuple(term.word for term in terms if not term.visible)
+    return tuple(dict.fromkeys(term.word for term in parted(terms) if not term.visible))
 
 
 def lexical_support(
-    passages: Sequence[Passage], terms: Sequence[QuestionTerm], *, chunks: int
+    passages: Sequence[Passage], hits: Sequence[Hit], weights: Mapping[str, float]
 ) -> float:
-    """The share of the question that stands in the best passage, its chunk and its headings."""
+    """The share of the question that the best passage's chunk holds, and the first hits together.
+
+    A word that the index does not know weighs most of all, so a question about something else
+    falls short however many of its other words are there. Headings are read with their chunk.
+    """
     if not passages:
         return 0.0
-    wanted = weights(terms, chunks=chunks)
-    best = passages[0]
-    around = stems(" ".join([best.hit.title, *best.hit.heading_path, best.hit.text]))
-    return coverage(wanted, around)
+    alone = coverage(weights, _stems(passages[0].hit))
+    together = frozenset[str]().union(*map(_stems, hits[:CHUNKS_TOGETHER]))
+    return (alone + coverage(weights, together)) / 2
+
+
+def _stems(hit: Hit) -> frozenset[str]:
+    return stems(" ".join([hit.title, *hit.heading_path, hit.text]))

@@ -12,7 +12,7 @@ from enum import StrEnum
 MAX_UNIT_CHARS = 400
 MAX_CODE_CHARS = 700
 
-FENCE = re.compile(r" {0,3}(?:> ?)?(`{3,}|~{3,})[ \t]*(.*)")
+FENCE = re.compile(r"[ \t]*(?:> ?)?(`{3,}|~{3,})[ \t]*(.*)")
 HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 UNDERLINE = re.compile(r" {0,3}(?:=+|-{2,})\s*$")
 NOT_PROSE = re.compile(
@@ -44,7 +44,11 @@ class UnitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The smallest thing that can be quoted; `block` is the paragraph, list or table it is of."""
+    """The smallest thing that can be quoted.
+
+    `block` is the number of its paragraph, item, table or code; what stands between two blocks and
+    cannot be quoted, such as a heading, has a number too.
+    """
 
     kind: UnitKind
     start: int
@@ -80,6 +84,7 @@ def units(text: str, *, first: bool = False) -> tuple[Unit, ...]:
     return tuple(
         Unit(kind, start, end, number)
         for number, block in enumerate(_blocks(_lines(text), first=first))
+        if block
         for kind, start, end in _split(text, block)
         if start < end
     )
@@ -96,19 +101,21 @@ def _lines(text: str) -> list[Line]:
     return lines
 
 
-def _blocks(lines: list[Line], *, first: bool) -> Iterator[Block]:
+def _blocks(lines: list[Line], *, first: bool) -> Iterator[Block | None]:
+    """None stands for lines that cannot be quoted and part what can."""
     at = _after_front_matter(lines) if first else 0
     inside = 0 if first else _code_from_before(lines)
     if inside:
         yield Block(UnitKind.CODE_PART, tuple(lines[: inside - 1]))
         at = inside
-    list_indent = 0
+    in_list = False
     while at < len(lines):
-        block, after = _block(lines, at, in_list=list_indent > 0)
-        if block:
+        block, after = _block(lines, at, in_list=in_list)
+        if block or lines[at].text.strip():
             yield block
+        if block:
             indented = lines[at].text.startswith((" ", "\t"))
-            list_indent = int(block.kind is UnitKind.ITEM or (list_indent > 0 and indented))
+            in_list = block.kind is UnitKind.ITEM or (in_list and indented)
         at = after
 
 
