@@ -2,10 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from rag_assets.model import (
     Chunk,
@@ -22,7 +19,11 @@ from rag_assets.model import (
     StoredText,
 )
 
-Vectors = NDArray[np.float32]
+if TYPE_CHECKING:  # numpy costs an eighth of what Dagster costs to load; listing assets needs none
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vectors: TypeAlias = "NDArray[np.float32]"
 """One row a text."""
 
 

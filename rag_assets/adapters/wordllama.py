@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rag_assets.errors import ConfigurationError, EmbeddingError
 from rag_assets.ports import Vectors
 
@@ -59,6 +57,8 @@ class WordLlamaEmbedder:
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Text by text: a vector does not depend on what else stands in its batch."""
+        import numpy as np
+
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(texts), BATCH):
             batch = texts[start : start + BATCH]
@@ -74,6 +74,8 @@ class WordLlamaEmbedder:
         return row
 
     def _vector(self, text: str, token_ids: list[int]) -> Vectors:
+        import numpy as np
+
         total = self._model.embedding[token_ids].sum(axis=0)
         length = float(np.linalg.norm(total))
         if not np.isfinite(length) or length < np.finfo(np.float32).tiny:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from rag_assets.errors import NotReadyError
 from rag_assets.model import EvaluationSettings, Scores
 
@@ -98,6 +96,8 @@ def interval(changes: Sequence[float]) -> tuple[float, float]:
     >>> interval([0.0, 0.0, 0.0])
     (0.0, 0.0)
     """
+    import numpy as np
+
     random = np.random.default_rng(0)
     values = np.asarray(changes)
     means = [

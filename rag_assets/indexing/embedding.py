@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from rag_assets.errors import EmbeddingError
 from rag_assets.indexing.batching import batches
 from rag_assets.model import Chunk, Generation, RunIdentity
@@ -38,6 +36,8 @@ def _check(vectors: Vectors, batch: list[Chunk], embedder: Embedder) -> None:
             f"{embedder.identity} gave vectors of shape {vectors.shape} for {len(batch)} texts;"
             f" ({len(batch)}, {embedder.dimensions}) was expected. Nothing of this call was kept."
         )
+    import numpy as np
+
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.isfinite(norms).all() and (norms > 0).all()):
         wrong = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])

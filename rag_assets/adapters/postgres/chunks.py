@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import numpy as np
-
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
 from rag_assets.adapters.postgres.documents import parsed_document
@@ -85,6 +83,8 @@ class PostgresEmbeddings:
         run: RunIdentity,
     ) -> None:
         """Commits what one call of the model gave."""
+        import numpy as np
+
         which = _which(generation) | {"run_id": run.run_id}
         rows = [
             which | {"text_hash": text_hash, "vector": vector}
