@@ -151,6 +151,19 @@ class DagsterProcesses:
             pids=tuple(process.pid for process in ours),
         )
 
+    def examine(self) -> str:
+        """For the doctor: what runs or could, or an error that says what to do."""
+        status = self.status()
+        if status.running:
+            return f"answers at {status.url}"
+        if status.pids:
+            raise ServerError(
+                f"The Dagster UI does not answer, but its processes {list(status.pids)} live. Wait"
+                f" for it if it is being started, else run `rag-assets down`. Its log: {self.log}"
+            )
+        self._require_free_port()
+        return f"is not running; port {self._port} is free"
+
     @contextmanager
     def _locked(self) -> Iterator[int]:
         with self._folder.locked("dagster.lock") as lock:

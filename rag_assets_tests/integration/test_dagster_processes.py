@@ -121,6 +121,8 @@ def test_a_second_interface_on_the_same_port_is_refused_by_name(
     other = DagsterProcesses(tmp_path / "home", port=port, environment=os.environ)
     with pytest.raises(ServerError, match=rf"Port {port} is in use.*RAG_ASSETS_PORT={port + 1}"):
         other.start()
+    with pytest.raises(ServerError, match=f"Port {port} is in use"):
+        other.examine()
     assert not other.status().running, "somebody else's answer does not count"
     assert dagster.status().running
 
@@ -186,6 +188,8 @@ def test_one_that_ignores_the_request_is_killed(quick: DagsterProcesses) -> None
     with _process(f"print(1, flush=True); {STUBBORN}", mark="ours") as stubborn:
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
+        with pytest.raises(ServerError, match=f"its processes .*{stubborn.pid}.* live"):
+            quick.examine()
         assert quick.stop()
         assert stubborn.wait(timeout=5) == -signal.SIGKILL
 

@@ -157,6 +157,8 @@ def test_the_status_says_what_runs_and_how_big_it_is(server: EmbeddedPostgres) -
     assert status.version.startswith("18.")
     assert status.vector_version is not None
     assert status.data_bytes > 10_000_000
+    assert status.pid in status.pids
+    assert "pgvector 0.8" in server.examine()
 
 
 def test_starting_again_changes_nothing(server: EmbeddedPostgres) -> None:
@@ -195,6 +197,8 @@ def test_data_outlives_a_stop_and_a_stop_leaves_nothing_running(own: EmbeddedPos
     assert own.urls() is None
     assert own.admin_url() is None
     assert not own.status().running
+    with pytest.raises(ServerError, match="Run `rag-assets up`"):
+        own.examine()
     assert not own.stop(), "a second stop finds nothing"
     assert _value(own.start().owner, "SELECT number FROM kept") == 7
 

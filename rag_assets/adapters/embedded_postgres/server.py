@@ -11,6 +11,7 @@ import psutil
 
 from rag_assets.adapters.embedded_postgres import cluster, connecting, processes
 from rag_assets.adapters.embedded_postgres.account import (
+    DATA,
     Place,
     WhenRoot,
     existing_place,
@@ -60,6 +61,8 @@ class ServerStatus:
     version: str | None = None
     vector_version: str | None = None
     socket_folder: Path | None = None
+    pids: tuple[int, ...] = ()
+    """Every process of it that lives, also where it does not answer."""
 
 
 class EmbeddedPostgres:
@@ -130,21 +133,35 @@ class EmbeddedPostgres:
     def status(self) -> ServerStatus:
         found = self._running()
         place = existing_place(self.home, find_programs(), self._elsewhere)
-        data = place.data if place else self.home / "postgres"
-        size = _size(data)
-        if found is None or place is None:
-            return ServerStatus(running=False, data_folder=data, data_bytes=size, log=self.log)
-        main = processes.postmaster(data)
+        data = place.data if place else self.home / DATA
+        main = processes.postmaster(data) if found else None
         return ServerStatus(
-            running=True,
+            running=found is not None,
             data_folder=data,
-            data_bytes=size,
+            data_bytes=_size(data),
             log=self.log,
             pid=main.pid if main else None,
-            version=found.answer.version,
-            vector_version=connecting.vector_version(found.credentials, found.socket_folder),
-            socket_folder=found.socket_folder,
+            version=found.answer.version if found else None,
+            vector_version=found.vector_version() if found else None,
+            socket_folder=found.socket_folder if found else None,
+            pids=tuple(process.pid for process in processes.server_processes(data)),
         )
+
+    def examine(self) -> str:
+        """For the doctor: what runs, or an error that says what to do."""
+        status = self.status()
+        if status.running:
+            megabytes = status.data_bytes / 1024**2
+            return (
+                f"PostgreSQL {status.version} with pgvector {status.vector_version} answers;"
+                f" {megabytes:.0f} MB in {status.data_folder}"
+            )
+        if status.pids:
+            raise ServerError(
+                f"The embedded server does not answer, but its processes {list(status.pids)} live."
+                f" Run `rag-assets down`, then `rag-assets up`. Its log: {self.log}"
+            )
+        raise ServerError("The embedded server is not running. Run `rag-assets up`.")
 
     # --- is it there? ---------------------------------------------------------------------------
 
@@ -316,6 +333,9 @@ class _Running:
     credentials: Credentials
     socket_folder: Path
     answer: Answer
+
+    def vector_version(self) -> str | None:
+        return connecting.vector_version(self.credentials, self.socket_folder)
 
 
 def _answering(home: Path, place: Place, credentials: Credentials) -> _Running | None:
