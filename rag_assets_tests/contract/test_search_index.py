@@ -1,0 +1,180 @@
+"""What every search index promises. A new one joins by a builder in `BUILDERS`."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from rag_assets.errors import NotPublishedError
+from rag_assets.model import Chunk, Found, Hit, RetrievalSettings
+from rag_assets.ports import SearchIndex
+from rag_assets.testing import HashEmbedder, IndexedDocument, InMemorySearchIndex
+
+EMBEDDER = HashEmbedder(64)
+CORPUS = "handbook"
+
+Builder = Callable[[Sequence[IndexedDocument], RetrievalSettings], SearchIndex]
+"""Publishes these documents as the only corpus, `handbook`, with the vectors of `EMBEDDER`."""
+
+
+def in_memory(documents: Sequence[IndexedDocument], retrieval: RetrievalSettings) -> SearchIndex:
+    return InMemorySearchIndex(documents, embedder=EMBEDDER, corpus=CORPUS, retrieval=retrieval)
+
+
+BUILDERS: dict[str, Builder] = {"in memory": in_memory}
+
+
+def document(
+    doc_id: str, *texts: str, acl: tuple[str, ...] = ("everyone",), heading: str = ""
+) -> IndexedDocument:
+    chunks, start = [], 0
+    for number, text in enumerate(texts):
+        path = (heading,) if heading else ()
+        chunks.append(Chunk(number, text, start, start + len(text), path, tokens=1))
+        start += len(text) + 1
+    return IndexedDocument(doc_id, f"Title of {doc_id}", tuple(chunks), acl)
+
+
+ROLLBACK = document(
+    "roll-back.md",
+    "A rollback makes the retired generation the published one again.",
+    "The gate compares candidates by their scores.",
+    heading="Rolling back",
+)
+BUCKETS = document("buckets.md", "Every bucket is a partition. A bucket holds many documents.")
+SALARIES = document("salaries.md", "Salaries are confidential numbers.", acl=("finance",))
+
+
+@pytest.fixture(params=BUILDERS)
+def build(request: pytest.FixtureRequest) -> Builder:
+    return BUILDERS[request.param]
+
+
+@pytest.fixture
+def index(build: Builder) -> SearchIndex:
+    return build([ROLLBACK, BUCKETS, SALARIES], RetrievalSettings())
+
+
+def found(index: SearchIndex, question: str, *principals: str) -> Found:
+    return index.find(
+        index.published(CORPUS),
+        question=question,
+        vector=EMBEDDER.embed_question(question),
+        principals=principals or ("everyone",),
+    )
+
+
+def hit(result: Found, doc_id: str, ord: int = 0) -> Hit:  # noqa: A002
+    return next(each for each in result.hits if (each.doc_id, each.ord) == (doc_id, ord))
+
+
+def test_the_published_row_names_the_embedder_and_the_settings(build: Builder) -> None:
+    settings = RetrievalSettings(candidates=7, lexical_weight=0.25)
+    published = build([ROLLBACK], settings).published(CORPUS)
+    assert published.embedder == EMBEDDER.identity
+    assert published.retrieval == settings
+    assert published.corpus == CORPUS
+
+
+def test_without_a_name_the_only_corpus_is_meant(index: SearchIndex) -> None:
+    assert index.published(None) == index.published(CORPUS)
+
+
+def test_an_unknown_corpus_is_not_published(index: SearchIndex) -> None:
+    with pytest.raises(NotPublishedError, match="no-such-corpus"):
+        index.published("no-such-corpus")
+
+
+def test_a_hit_carries_all_that_a_citation_needs(index: SearchIndex) -> None:
+    second = hit(found(index, "How does the gate compare scores?"), "roll-back.md", 1)
+    chunk = ROLLBACK.chunks[1]
+    assert (second.text, second.start, second.end) == (chunk.text, chunk.start, chunk.end)
+    assert second.title == ROLLBACK.title
+    assert second.heading_path == ("Rolling back",)
+    assert second.generation == index.published(CORPUS).generation
+    assert second.uri
+
+
+def test_the_dense_score_is_the_cosine(index: SearchIndex) -> None:
+    question = "Every bucket is a partition"
+    [expected] = EMBEDDER.embed_documents(
+        [BUCKETS.chunks[0].embedded_text]
+    ) @ EMBEDDER.embed_question(question)
+    assert hit(found(index, question), "buckets.md").dense == pytest.approx(expected, abs=0.01)
+
+
+def test_a_chunk_with_more_of_the_questions_words_has_the_greater_lexical_score(
+    build: Builder,
+) -> None:
+    index = build(
+        [document("one.md", "The gate is open."), document("two.md", "The gate has a floor.")],
+        RetrievalSettings(),
+    )
+    result = found(index, "gate floor")
+    one, two = hit(result, "one.md").lexical, hit(result, "two.md").lexical
+    assert one is not None
+    assert two is not None
+    assert two > one > 0
+
+
+def test_another_form_of_a_word_is_the_same_word(index: SearchIndex) -> None:
+    assert hit(found(index, "partitions"), "buckets.md").lexical
+
+
+def test_a_chunk_without_the_words_is_found_by_the_dense_leg_alone(index: SearchIndex) -> None:
+    assert hit(found(index, "gate"), "buckets.md").lexical is None
+
+
+def test_hits_that_the_principals_may_not_see_do_not_exist_for_them(index: SearchIndex) -> None:
+    question = "confidential salaries"
+    assert "salaries.md" not in {each.doc_id for each in found(index, question).hits}
+    assert "salaries.md" in {each.doc_id for each in found(index, question, "finance").hits}
+
+
+def test_who_names_no_known_principal_sees_nothing(index: SearchIndex) -> None:
+    assert found(index, "bucket", "nobody").hits == ()
+
+
+def test_a_principal_is_compared_and_never_interpreted(index: SearchIndex) -> None:
+    for odd in ("everyone,finance", "{everyone}", "'; --", "", "*"):
+        assert found(index, "bucket salaries", odd).hits == ()
+
+
+def test_a_word_that_only_hidden_chunks_hold_is_not_visible(index: SearchIndex) -> None:
+    [for_everyone] = found(index, "salaries").terms
+    [for_finance] = found(index, "salaries", "finance").terms
+    assert not for_everyone.visible
+    assert for_finance.visible
+
+
+def test_the_terms_are_the_questions_words_with_their_stems_and_counts(index: SearchIndex) -> None:
+    terms = {term.word.lower(): term for term in found(index, "Which buckets hold zebras?").terms}
+    assert set(terms) == {"buckets", "hold", "zebras"}
+    assert (terms["buckets"].stem, terms["buckets"].chunks) == ("bucket", 1)
+    assert (terms["zebras"].chunks, terms["zebras"].visible) == (0, False)
+
+
+def test_all_chunks_are_counted_whoever_asks(index: SearchIndex) -> None:
+    assert found(index, "bucket").chunks == 4
+
+
+def test_each_chunk_is_found_once(index: SearchIndex) -> None:
+    places = [(each.doc_id, each.ord) for each in found(index, "bucket gate rollback").hits]
+    assert len(places) == len(set(places))
+
+
+def test_each_leg_brings_at_most_the_candidates_of_the_settings(build: Builder) -> None:
+    documents = [document(f"{number}.md", f"Bucket number {number}.") for number in range(20)]
+    assert 3 <= len(found(build(documents, RetrievalSettings(candidates=3)), "bucket").hits) <= 6
+
+
+def test_a_question_of_stop_words_still_has_a_dense_leg(index: SearchIndex) -> None:
+    result = found(index, "what is it")
+    assert result.terms == ()
+    assert result.hits
+
+
+@pytest.mark.parametrize(
+    "odd", ["' OR 1=1 --", "bucket & | ! :* (", "%s %(vector)s {index}", "🦓 ünï"]
+)
+def test_odd_characters_of_a_question_are_only_characters(index: SearchIndex, odd: str) -> None:
+    assert found(index, odd).hits
