@@ -19,8 +19,8 @@ FILE_NAME = "defs.yaml"
 CORPUS_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 RESERVED_NAMES = frozenset(
-    {"any", "bool", "conf", "config", "context", "dict", "float", "input_arg_dict", "int", "list"}
-    | {"meta", "output_arg_dict", "str", "tuple", "type"}
+    {"any", "arg_dict", "bool", "conf", "config", "context", "dict", "float", "input"}
+    | {"input_arg_dict", "int", "list", "meta", "output", "output_arg_dict", "str", "tuple", "type"}
     | set(keyword.kwlist)
 )
 """Names that Dagster gives to no job, so that no corpus can have one."""
