@@ -1,4 +1,4 @@
-"""Scores generations, judges them, and decides what readers see: for the assets and the commands."""
+"""Scores generations, judges them, and decides what readers see: for assets and commands."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from rag_assets import wiring
+from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.answering import pipeline
 from rag_assets.errors import NotReadyError
 from rag_assets.evaluation.comparing import Verdict, judged
@@ -49,6 +50,32 @@ class Publisher:
             if generation.state in states and not generations.unfinished(generation)
         ]
 
+    def living_one(self, number: int) -> Generation:
+        return self.stores.generations.numbered(self.corpus.name, number)
+
+    def standing_one(self, number: int | None) -> Generation:
+        """A generation that can be scored: the published one where no number is given."""
+        if number is not None:
+            generation = self.living_one(number)
+        else:
+            row = self.stores.generations.published(self.corpus.name)
+            generation = self.living_one(row.generation)
+        if unfinished := self.stores.generations.unfinished(generation):
+            raise not_caught_up(generation, unfinished)
+        return generation
+
+    def chosen(self, number: int | None) -> Generation:
+        """The generation to publish: the newest candidate where no number is given."""
+        if number is not None:
+            return self.standing_one(number)
+        candidates = [each for each in self.standing() if each.state is GenerationState.CANDIDATE]
+        if not candidates:
+            raise NotReadyError(
+                f"Corpus {self.corpus.name!r} has no candidate that waits to be published."
+                " `rag-assets status` lists its generations; name one with --generation."
+            )
+        return candidates[-1]
+
     def golden_set(self) -> GoldenSet:
         """The corpus's own, else one generated from its documents."""
         if self.corpus.evaluation.golden_set:
@@ -79,7 +106,7 @@ class Publisher:
         return judged(after, before=before, settings=self.corpus.evaluation)
 
     def publish(self, generation: Generation, *, run: RunIdentity, reason: str) -> list[int]:
-        """Lets readers see a generation; returns the numbers of those dropped beyond their grace."""
+        """Lets readers see a generation; returns the numbers of those dropped with it."""
         generations = self.stores.generations
         generations.publish(generation, retrieval=self.corpus.retrieval, run=run, reason=reason)
         return generations.drop_expired(self.corpus.name)
@@ -87,11 +114,6 @@ class Publisher:
     def roll_back(self, *, run: RunIdentity) -> Generation:
         """Publishes the generation that was published before this one."""
         target = self.stores.generations.rollback_target(self.corpus.name)
-        if unfinished := self.stores.generations.unfinished(target):
-            raise NotReadyError(
-                f"Generation {target.number} has not caught up: {unfinished.documents_waiting}"
-                f" documents wait. Run `rag-assets materialize {self.corpus.name}`, then roll back."
-            )
         self.stores.generations.publish(
             target, retrieval=self.corpus.retrieval, run=run, reason="rolled back"
         )

@@ -114,6 +114,13 @@ class DagsterProcesses:
     def log(self) -> Path:
         return self._folder.path / "dagster.log"
 
+    def prepared_home(self) -> Path:
+        """The home with its settings, for a run that needs no UI and no daemon."""
+        self._folder.ensure()
+        with explained("Dagster's home cannot be made"):
+            self._write_settings()
+        return self.home
+
     def start(self) -> bool:
         """Whether it had to be started; False where it runs already, perhaps at another port."""
         self._folder.ensure()

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
+from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.assets.shape import Column, corpus_asset
 from rag_assets.errors import NotPublishedError, NotReadyError
 from rag_assets.model import Corpus, Generation, GenerationState
@@ -82,13 +83,7 @@ def _not_complete(publisher: Publisher) -> NotReadyError | NotPublishedError:
     name = publisher.corpus.name
     generations = publisher.stores.generations
     for generation in generations.living(name):
-        unfinished = generations.unfinished(generation)
-        return NotReadyError(
-            f"Generation {generation.number} of {name!r} is not complete:"
-            f" {unfinished.buckets_unseen} buckets have not been materialized,"
-            f" {unfinished.documents_waiting} documents wait. Materialize all buckets of"
-            " raw_documents, chunks, embeddings and vector_index."
-        )
+        return not_caught_up(generation, generations.unfinished(generation))
     return NotPublishedError(f"Corpus {name!r} has no index yet. Materialize vector_index first.")
 
 

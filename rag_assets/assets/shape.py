@@ -35,7 +35,7 @@ def corpus_asset(
     columns: Sequence[Column],
     in_buckets: bool = True,
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of a corpus from its body; the function's name and docstring are the asset's."""
+    """Makes an asset of a corpus from its body, whose name and docstring are the asset's."""
 
     def made(body: Body) -> dg.AssetsDefinition:
         with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known

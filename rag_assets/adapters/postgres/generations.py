@@ -118,7 +118,7 @@ class PostgresGenerations:
         with connect(self._url) as connection, connection.transaction():
             connection.execute(_query("one_at_a_time"), {"corpus": generation.corpus})
             if unfinished := _unfinished(connection, generation):
-                raise NotReadyError(_not_ready(generation, unfinished))
+                raise not_caught_up(generation, unfinished)
             which = {"corpus": generation.corpus, "generation": generation.number}
             connection.execute(_query("retire"), which)
             if connection.execute(_query("mark_published"), which).fetchone() is None:
@@ -247,11 +247,11 @@ def _unfinished(connection: "Connection", generation: Generation) -> Unfinished:
     return Unfinished(**only_row(row))
 
 
-def _not_ready(generation: Generation, unfinished: Unfinished) -> str:
-    return (
+def not_caught_up(generation: Generation, unfinished: Unfinished) -> NotReadyError:
+    return NotReadyError(
         f"Generation {generation.number} of {generation.corpus!r} has not caught up:"
-        f" {unfinished.buckets_unseen} buckets never looked at,"
-        f" {unfinished.documents_waiting} documents waiting."
+        f" {unfinished.buckets_unseen} buckets were never looked at,"
+        f" {unfinished.documents_waiting} documents wait."
         f" Run `rag-assets materialize {generation.corpus}`."
     )
 

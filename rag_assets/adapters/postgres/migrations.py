@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row, where
-from rag_assets.errors import DatabaseError, NotMigratedError
+from rag_assets.errors import DatabaseError
 from rag_assets.settings import DatabaseUrls
 
 if TYPE_CHECKING:
@@ -62,13 +62,19 @@ def migrate(urls: DatabaseUrls) -> list[Migration]:
         return missing
 
 
-def require_current(connection: "Connection") -> None:
-    """Refuses a database that is older or newer than this code."""
-    if missing := _missing(connection):
-        raise NotMigratedError(
-            f"The database lacks {len(missing)} migration(s), first {missing[0].name!r}."
-            " Run `rag-assets migrate`."
-        )
+@dataclass(frozen=True, slots=True)
+class Server:
+    version: str
+    pgvector: str
+
+
+def server(url: str) -> Server:
+    """The versions behind a URL; refuses those that are too old."""
+    with connect(url) as connection:
+        _check_server(connection, url)
+        found = only_row(connection.execute(_query("pgvector_version")))
+        major, minor = divmod(connection.info.server_version, 10000)
+        return Server(f"{major}.{minor}", found["extversion"])
 
 
 def schema_version(url: str) -> int:

@@ -1,0 +1,130 @@
+"""Writes the whole schema into one file and brings it back, all of it or nothing."""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from rag_assets.adapters.embedded_postgres import find_programs
+from rag_assets.adapters.postgres import migrations, queries
+from rag_assets.adapters.postgres.connections import connect
+from rag_assets.errors import ConfigurationError, DatabaseError
+from rag_assets.settings import DatabaseUrls
+
+_COPIED_VERSION = re.compile(
+    r"^COPY rag_assets\.schema_migrations.*?\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL
+)
+_NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = .*\n", re.MULTILINE)
+_DUMP = (
+    "pg_dump",
+    "--format=custom",
+    "--schema=rag_assets",
+    "--no-owner",
+    "--enable-row-security",
+)
+
+
+def back_up(urls: DatabaseUrls, file: Path) -> int:
+    """Writes a dump and returns its size; the file appears when it is complete.
+
+    The writer dumps: it sees every row, where the owner would see what its principals may.
+    """
+    if not file.parent.is_dir():
+        raise ConfigurationError(f"The folder {file.parent} is not there; make it first.")
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        _run(
+            [*_DUMP, f"--file={partial}"],
+            urls.writer,
+            f"The database could not be written to {file}",
+        )
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file.stat().st_size
+
+
+def restore(urls: DatabaseUrls, file: Path, *, replace: bool) -> None:
+    """Brings the database to the state of a dump, in one transaction, then to today's schema."""
+    if not file.is_file():
+        raise ConfigurationError(f"There is no backup file {file}.")
+    script = _script(file)
+    _refuse_newer(script, file)
+    if (there := corpora_there(urls)) and not replace:
+        raise ConfigurationError(
+            f"The database holds the corpora {', '.join(there)}, which {file} would replace."
+            " Run it again with --replace to go on."
+        )
+    _run(
+        ["psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"],
+        urls.owner,
+        f"{file} could not be restored; the database is as it was",
+        stdin=f"{queries.load('backups')['before_restore']}\n{script}",
+    )
+    migrations.migrate(urls)
+
+
+def corpora_there(urls: DatabaseUrls) -> list[str]:
+    """What a restore would replace: nothing where the database is empty."""
+    if not migrations.schema_version(urls.owner):
+        return []
+    with connect(urls.owner) as connection:
+        rows = connection.execute(queries.load("backups")["corpora_there"])
+        return [row["corpus"] for row in rows]
+
+
+def _script(file: Path) -> str:
+    found = subprocess.run(
+        [find_programs().named("pg_restore"), "--no-owner", "--file=-", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        raise ConfigurationError(
+            f"{file} is no backup that can be read: {_last_line(found.stderr)}. Name a file that"
+            " `rag-assets backup` wrote."
+        )
+    return _NEWER_SERVERS_ONLY.sub("", found.stdout)
+
+
+def _refuse_newer(script: str, file: Path) -> None:
+    copied = _COPIED_VERSION.search(script)
+    if not copied:
+        raise ConfigurationError(f"{file} is no backup of rag_assets: it has no schema version.")
+    version = max(int(line.split("\t")[0]) for line in copied[1].splitlines())
+    newest = migrations.shipped()[-1].version
+    if version > newest:
+        raise ConfigurationError(
+            f"{file} has schema version {version}, this code knows {newest} at most. Install the"
+            " newer rag_assets, and restore with it."
+        )
+
+
+def _run(command: Sequence[str], url: str, failed: str, *, stdin: str | None = None) -> None:
+    """The password goes through the environment: arguments can be read by every user."""
+    parts = urlsplit(url)
+    user, _, place = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    bare = urlunsplit(parts._replace(netloc=f"{name}@{place}"))
+    done = subprocess.run(
+        [find_programs().named(command[0]), *command[1:], f"--dbname={bare}"],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PGPASSWORD": unquote(parts.password or ""),
+            "PGOPTIONS": "-c lock_timeout=60s",
+        },
+    )
+    if done.returncode:
+        raise DatabaseError(f"{failed}: {_last_line(done.stderr)}.")
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "it did not say why"

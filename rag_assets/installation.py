@@ -1,0 +1,173 @@
+"""The services of one home folder and what they hold: for `up`, `down`, `status` and `doctor`."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rag_assets import wiring
+from rag_assets.adapters.dagster_processes import DagsterProcesses, port_problem
+from rag_assets.adapters.postgres import migrations
+from rag_assets.adapters.postgres.connections import where
+from rag_assets.adapters.postgres.generations import GenerationRecord
+from rag_assets.corpus_file import check_defs, read_corpora
+from rag_assets.errors import ConfigurationError, DatabaseError, ServerError
+from rag_assets.model import Corpus
+from rag_assets.operations.doctor import Finding, examine
+from rag_assets.settings import DatabaseUrls, Settings
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusStanding:
+    """A corpus as the database knows it."""
+
+    corpus: str
+    documents: int
+    dead_letters: int
+    published_generation: int | None
+    generations: list[GenerationRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What runs, where, and what it holds."""
+
+    home: Path
+    database_running: bool
+    database: str
+    schema_version: int
+    dagster_running: bool
+    dagster_url: str
+    corpora: list[CorpusStanding]
+
+
+def start_database(settings: Settings, tell: Tell) -> DatabaseUrls:
+    """The embedded server, or the external one, with today's schema."""
+    if settings.database is None:
+        tell("starting the embedded PostgreSQL")
+        urls = wiring.embedded_server(settings).start()
+    else:
+        urls = settings.database
+    for migration in migrations.migrate(urls):
+        tell(f"applied migration {migration.version} ({migration.name})")
+    return urls
+
+
+def dagster_of(settings: Settings) -> DagsterProcesses:
+    environment = os.environ | {"RAG_ASSETS_HOME": str(settings.home)}
+    return DagsterProcesses(
+        settings.home,
+        port=settings.port,
+        environment=environment | {"RAG_ASSETS_DEFS": str(settings.defs)},
+    )
+
+
+def stop_everything(settings: Settings) -> list[str]:
+    """Ends what was started from this home folder; says what there was to end."""
+    services = (
+        ("the Dagster UI and daemon", dagster_of(settings)),
+        ("the embedded PostgreSQL", wiring.embedded_server(settings)),
+    )
+    return [name for name, service in services if service.stop()]
+
+
+def standing(settings: Settings) -> Standing:
+    dagster = dagster_of(settings).status()
+    try:
+        urls = wiring.database_urls(settings)
+        version, corpora = migrations.schema_version(urls.owner), _corpora(urls)
+        running, database = True, where(urls.reader)
+    except DatabaseError as error:
+        version, corpora, running, database = 0, [], False, str(error)
+    return Standing(
+        home=settings.home,
+        database_running=running,
+        database=database,
+        schema_version=version,
+        dagster_running=dagster.running,
+        dagster_url=dagster.url,
+        corpora=corpora,
+    )
+
+
+def _corpora(urls: DatabaseUrls) -> list[CorpusStanding]:
+    stores = wiring.stores(urls)
+    found = []
+    for registered in stores.corpora.registered():
+        name = registered.corpus
+        history = stores.generations.history(name)
+        published = [each.generation for each in history if each.state == "published"]
+        found.append(
+            CorpusStanding(
+                corpus=name,
+                documents=sum(counts["live"] for counts in stores.documents.counts(name).values()),
+                dead_letters=len(stores.documents.dead_letters(name)),
+                published_generation=published[0] if published else None,
+                generations=history,
+            )
+        )
+    return found
+
+
+def examined(settings: Settings) -> list[Finding]:
+    """Everything that must be right, each with what to do where it is not."""
+    return examine(
+        settings.home,
+        {
+            "corpora": lambda: _valid_corpora(settings),
+            "database": lambda: _answering_database(settings),
+            "schema": lambda: _current_schema(settings),
+            "Dagster UI": lambda: _dagster_or_a_free_port(settings),
+        },
+    )
+
+
+def _valid_corpora(settings: Settings) -> str:
+    if problems := check_defs(settings.defs):
+        raise ConfigurationError("\n".join(map(str, problems)))
+    names = [corpus.name for corpus in read_corpora(settings.defs)]
+    return f"{', '.join(names)} in {settings.defs}"
+
+
+def _answering_database(settings: Settings) -> str:
+    urls = wiring.database_urls(settings)
+    server = migrations.server(urls.owner)
+    return f"PostgreSQL {server.version} with pgvector {server.pgvector} at {where(urls.reader)}"
+
+
+def _current_schema(settings: Settings) -> str:
+    urls = wiring.database_urls(settings)
+    newest = migrations.shipped()[-1].version
+    found = migrations.schema_version(urls.owner)
+    if found != newest:
+        raise DatabaseError(
+            f"The schema is at version {found}, this code works with {newest}."
+            " Run `rag-assets migrate`."
+        )
+    return f"version {found}"
+
+
+def _dagster_or_a_free_port(settings: Settings) -> str:
+    status = dagster_of(settings).status()
+    if status.running:
+        return f"up at {status.url}"
+    if problem := port_problem(settings.port):
+        raise ServerError(problem)
+    return f"not up; port {settings.port} is free"
+
+
+def corpus_named(settings: Settings, name: str | None) -> Corpus:
+    """A corpus from its defs.yaml; without a name, the only one there is."""
+    corpora = {corpus.name: corpus for corpus in read_corpora(settings.defs)}
+    if name is None and len(corpora) == 1:
+        return next(iter(corpora.values()))
+    if name in corpora:
+        return corpora[name]
+    listed = ", ".join(corpora)
+    if name is None:
+        raise ConfigurationError(f"There are several corpora, say which: {listed}.")
+    raise ConfigurationError(
+        f"There is no corpus {name!r} in {settings.defs}; there are: {listed}."
+    )
