@@ -21,7 +21,8 @@ import psutil
 import psycopg
 import pytest
 
-from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, WhenRoot
+from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, WhenRoot, find_programs
+from rag_assets.adapters.embedded_postgres.account import new_place
 from rag_assets.adapters.embedded_postgres.processes import server_processes
 from rag_assets.errors import ServerError
 
@@ -360,6 +361,7 @@ def test_a_set_up_that_stopped_half_way_is_completed(own: EmbeddedPostgres) -> N
     admin = own.admin_url(database="postgres")
     assert admin is not None
     _do(admin, "DROP DATABASE rag_assets")
+    assert own.status().vector_version is None
     _do(admin, "DROP ROLE rag_assets_writer")
     _do(admin, "ALTER ROLE rag_assets_reader SUPERUSER PASSWORD 'other'")
     urls = own.start()
@@ -507,6 +509,22 @@ def test_root_changes_nothing_outside_its_folder(tmp_path: Path) -> None:
 
 
 @as_root
+def test_root_below_a_private_folder_of_another_user_takes_the_other_user_too(
+    tmp_path: Path,
+) -> None:
+    """Inside a namespace root has no more rights there than anybody."""
+    home = tmp_path / "theirs" / "home"
+    home.mkdir(parents=True, mode=0o700)
+    os.chown(home.parent, 12345, 12345)
+    home.parent.chmod(0o700)
+    place = new_place(
+        home, find_programs(), when_root=WhenRoot.DETECT, elsewhere=tmp_path / "elsewhere"
+    )
+    assert place.account.uid
+    assert place.folder.is_relative_to(tmp_path / "elsewhere")
+
+
+@as_root
 def test_without_namespaces_root_hands_the_server_to_another_user(
     tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,8 +622,6 @@ class _unrelated_process:  # noqa: N801 # reads as a context
 
 
 def _programs() -> list[Path]:
-    from rag_assets.adapters.embedded_postgres import find_programs
-
     return sorted(find_programs().bin.iterdir())
 
 

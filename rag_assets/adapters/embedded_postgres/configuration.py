@@ -43,9 +43,10 @@ _FLEETING = dict.fromkeys(_DURABLE, "off") | {"autovacuum_naptime": "'10min'"}
 def configuration(
     *, socket_folder: Path, memory_bytes: int, shared_memory_bytes: int, durable: bool
 ) -> str:
+    """A server that is not durable is a test's, and one of many: it gets the least memory."""
     settings = {
         **_FIXED,
-        **_memory(memory_bytes, shared_memory_bytes),
+        **_memory(memory_bytes if durable else 0, shared_memory_bytes),
         **(_DURABLE if durable else _FLEETING),
         "unix_socket_directories": _quoted(_list_item(socket_folder)),
     }

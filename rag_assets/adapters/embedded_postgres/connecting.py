@@ -64,17 +64,31 @@ def ask(credentials: Credentials, socket_folder: Path) -> Answer:
 
 def set_up(credentials: Credentials, socket_folder: Path) -> None:
     """Roles, database, rights and pgvector, as they must be, whatever is there already."""
-    with _connected(credentials, socket_folder, _MAINTENANCE) as connection:
-        _set_up_roles(connection, credentials)
-        _set_up_database(connection)
-    with _connected(credentials, socket_folder, DATABASE) as connection:
-        connection.execute(_sql("create_vector"))
-        connection.execute(_sql("update_vector"))
+    import psycopg
+
+    try:
+        with _connected(credentials, socket_folder, _MAINTENANCE) as connection:
+            _set_up_roles(connection, credentials)
+            _set_up_database(connection)
+        with _connected(credentials, socket_folder, DATABASE) as connection:
+            connection.execute(_sql("create_vector"))
+            connection.execute(_sql("update_vector"))
+    except psycopg.Error as error:
+        raise ServerError(
+            f"The embedded server runs, but cannot be set up: {str(error).strip()}. Put that right"
+            " and run `rag-assets up` again; it goes on where it stopped."
+        ) from error
 
 
 def vector_version(credentials: Credentials, socket_folder: Path) -> str | None:
-    with _connected(credentials, socket_folder, DATABASE) as connection:
-        row = connection.execute(_sql("vector_version")).fetchone()
+    """None too where the set-up has not come so far yet."""
+    import psycopg
+
+    try:
+        with _connected(credentials, socket_folder, DATABASE) as connection:
+            row = connection.execute(_sql("vector_version")).fetchone()
+    except psycopg.OperationalError:
+        return None
     return row[0] if row else None
 
 
