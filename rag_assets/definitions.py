@@ -25,4 +25,7 @@ def build_definitions(defs_folder: Path) -> dg.Definitions:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Read when Dagster asks for it, so that importing this module reads nothing."""
-    return build_definitions(Settings.from_environment().defs)
+    return dg.Definitions.merge(
+        build_definitions(Settings.from_environment().defs),
+        dg.Definitions(executor=dg.in_process_executor),  # a process a step costs seconds each
+    )

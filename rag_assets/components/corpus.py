@@ -32,17 +32,20 @@ PLATFORM = Platform()
 
 
 def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
-    """The assets of a corpus from its source to what readers see, their checks, and one job."""
+    """The assets of a corpus from its source to what readers see, their checks, and one job.
+
+    Without an executor for the rest: a project has one, and these may stand beside others.
+    """
     job = dg.define_asset_job(
         corpus.name,
         selection=dg.AssetSelection.groups(corpus.name),
         description=f"Brings the corpus {corpus.name} up to date, from its source to its readers.",
+        executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[job],
-        executor=dg.in_process_executor,
         resources={"platform": PLATFORM},
     )
 

@@ -83,6 +83,16 @@ def test_every_corpus_has_its_group_of_assets_and_a_job_of_its_name(tmp_path: Pa
         assert {key.path[0] for key in executed} == {name}
 
 
+def test_a_corpus_runs_in_one_process_beside_whatever_executor_a_project_has(
+    tmp_path: Path,
+) -> None:
+    corpora = build_definitions(make_corpora(tmp_path / "defs", "minutes"))
+
+    found = dg.Definitions.merge(corpora, dg.Definitions(executor=dg.multiprocess_executor))
+
+    assert found.resolve_job_def("minutes").executor_def == dg.in_process_executor
+
+
 def test_the_shipped_definitions_read_the_folder_that_the_environment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
