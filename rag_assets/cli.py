@@ -368,11 +368,12 @@ def _reading(
     settings = Settings.from_environment()
     urls = wiring.database_urls(settings)
     index = wiring.search_index(urls)
+    pinned = None
     if generation is not None:
         publisher = _publisher(corpus or index.published(None).corpus)
-        index = publisher.pinned(publisher.living_one(generation))
+        pinned = publisher.pinned(publisher.living_one(generation), index)
     return {
-        "index": index,
+        "index": pinned or index,
         "embedder_for": wiring.embedder_for,
         "corpus": corpus,
         "principals": principals or settings.principals,

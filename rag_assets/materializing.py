@@ -96,8 +96,8 @@ class _Follower(logging.Handler):
         return follower
 
     def emit(self, record: logging.LogRecord) -> None:
-        event = getattr(record, "dagster_meta", {}).get("dagster_event")
-        match event and event.event_type_value:
+        event: Any = getattr(record, "dagster_meta", {}).get("dagster_event")
+        match event.event_type_value if event else None:
             case "ASSET_MATERIALIZATION":
                 self._materialized(event.materialization)
             case "ASSET_CHECK_EVALUATION":
@@ -112,7 +112,9 @@ class _Follower(logging.Handler):
     def _materialized(self, materialization: dg.AssetMaterialization) -> None:
         """In a range there is one for each bucket, each with the totals of the run as well."""
         asset = materialization.asset_key.path[-1]
-        values = {name: value.value for name, value in materialization.metadata.items()}
+        values: dict[str, Any] = {
+            name: value.value for name, value in materialization.metadata.items()
+        }
         self._rows[asset] = self._rows.get(asset, 0) + int(values.get("dagster/row_count", 0))
         self._did[asset] = {
             name.removeprefix("run/"): int(value)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.generations import not_caught_up
@@ -119,7 +120,7 @@ class Publisher:
         )
         return target
 
-    def pinned(self, generation: Generation) -> SearchIndex:
+    def pinned(self, generation: Generation, index: SearchIndex) -> SearchIndex:
         """A search index that reads this generation, published or not."""
         row = PublishedIndex(
             corpus=self.corpus.name,
@@ -129,27 +130,21 @@ class Publisher:
             published_at=datetime.now(UTC),
             run_id="",
         )
-        return wiring.pinned_index(self.urls, row)
+        return wiring.pinned_index(index, row)
 
     def _measured(
         self, generation: Generation, golden_set: str, questions: tuple[GoldenQuestion, ...]
     ) -> Scores:
-        search = partial(
-            pipeline.search,
-            index=self.pinned(generation),
-            embedder_for=wiring.embedder_for,
-            principals=self.corpus.acl,
-        )
-        answer = partial(
-            pipeline.answer,
-            index=self.pinned(generation),
-            embedder_for=wiring.embedder_for,
-            principals=self.corpus.acl,
-        )
-        return score(
-            questions,
-            search=lambda question: search(question).hits,
-            answer=answer,
-            generation=generation.number,
-            golden_set=golden_set,
-        )
+        with wiring.search_index(self.urls) as index:
+            how: dict[str, Any] = {
+                "index": self.pinned(generation, index),
+                "embedder_for": wiring.embedder_for,
+                "principals": self.corpus.acl,
+            }
+            return score(
+                questions,
+                search=lambda question: pipeline.search(question, **how).hits,
+                answer=partial(pipeline.answer, **how),
+                generation=generation.number,
+                golden_set=golden_set,
+            )

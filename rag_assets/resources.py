@@ -1,5 +1,7 @@
 """What Dagster hands to the assets: a thin resource over the wiring."""
 
+from typing import Any
+
 import dagster as dg
 
 from rag_assets import __version__, wiring
@@ -8,7 +10,7 @@ from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
 
 
-class Platform(dg.ConfigurableResource):  # type: ignore[type-arg] -- it gives itself to the assets
+class Platform(dg.ConfigurableResource[Any]):
     """The database of this installation: the embedded server, or the one the environment names."""
 
     @property

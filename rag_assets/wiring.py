@@ -65,13 +65,13 @@ def stores(urls: DatabaseUrls) -> Stores:
     )
 
 
-def search_index(urls: DatabaseUrls) -> SearchIndex:
+def search_index(urls: DatabaseUrls) -> PostgresSearchIndex:
     return PostgresSearchIndex(urls.reader)
 
 
-def pinned_index(urls: DatabaseUrls, row: PublishedIndex) -> SearchIndex:
+def pinned_index(index: SearchIndex, row: PublishedIndex) -> SearchIndex:
     """A search index that reads one generation, published or not."""
-    return PinnedIndex(search_index(urls), row)
+    return PinnedIndex(index, row)
 
 
 def source_of(corpus: Corpus) -> Source:

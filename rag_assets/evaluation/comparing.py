@@ -1,6 +1,6 @@
 """Two generations on the same questions: what changed, how surely, and whether it may pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_assets.errors import NotReadyError
@@ -8,6 +8,7 @@ from rag_assets.model import EvaluationSettings, Scores
 
 GATE = "ndcg@10"
 RESAMPLES = 5_000
+RESAMPLES_AT_ONCE = 100
 CONFIDENCE = 0.95
 NOTICEABLE = 1e-9
 
@@ -62,12 +63,11 @@ def compared(before: Scores, after: Scores) -> tuple[Difference, ...]:
             f"Generation {before.generation} was scored on {before.golden_set}, generation"
             f" {after.generation} on {after.golden_set}. Score both on the same golden set."
         )
-    metrics = [metric for metric in after.means if metric in before.means]
-    return tuple(_difference(metric, before, after) for metric in metrics)
+    pairs = [(metric, _values(metric, before), _values(metric, after)) for metric in after.means]
+    return tuple(_difference(metric, old, new) for metric, old, new in pairs if old.keys() & new)
 
 
-def _difference(metric: str, before: Scores, after: Scores) -> Difference:
-    old, new = _values(metric, before), _values(metric, after)
+def _difference(metric: str, old: Mapping[str, float], new: Mapping[str, float]) -> Difference:
     ids = [question_id for question_id in new if question_id in old]
     changes = [new[question_id] - old[question_id] for question_id in ids]
     low, high = interval(changes)
@@ -100,9 +100,10 @@ def interval(changes: Sequence[float]) -> tuple[float, float]:
 
     random = np.random.default_rng(0)
     values = np.asarray(changes)
+    draws = (RESAMPLES_AT_ONCE, len(values))
     means = [
-        float(values[random.integers(len(values), size=len(values))].mean())
-        for _ in range(RESAMPLES)
+        values[random.integers(len(values), size=draws)].mean(axis=1)
+        for _ in range(RESAMPLES // RESAMPLES_AT_ONCE)
     ]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from rag_assets.adapters.embedded_postgres import cluster, connecting, processes
+from rag_assets.adapters.embedded_postgres import cluster, connecting, machine, processes
 from rag_assets.adapters.embedded_postgres.account import (
     DATA,
     Place,
@@ -48,7 +46,6 @@ _PAUSE_S = 0.02
 _STOP_TIMEOUTS_S = {"fast": 90, "immediate": 30}
 _CONFIGURATION = "postgresql.conf"
 _HBA = "pg_hba.conf"
-_PLENTY = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,7 @@ class EmbeddedPostgres:
         return ServerStatus(
             running=found is not None,
             data_folder=data,
-            data_bytes=_size(data),
+            data_bytes=machine.size_bytes(data),
             log=self.log,
             pid=main.pid if main else None,
             version=found.answer.version if found else None,
@@ -265,8 +262,8 @@ class EmbeddedPostgres:
     def _configure(self, place: Place) -> None:
         text = configuration(
             socket_folder=make_socket_folder(self.home, place),
-            memory_bytes=_memory_bytes(),
-            shared_memory_bytes=_shared_memory_bytes(),
+            memory_bytes=machine.memory_bytes(),
+            shared_memory_bytes=machine.shared_memory_bytes(),
             durable=self._durable,
         )
         mode = 0o600 if place.group == -1 else 0o640
@@ -346,32 +343,3 @@ def _answering(home: Path, place: Place, credentials: Credentials) -> _Running |
     if not answer.comes_from(place.data, credentials):
         return None
     return _Running(credentials, folder, answer)
-
-
-def _memory_bytes() -> int:
-    """Of the machine, or of the container if it is given less."""
-    total = psutil.virtual_memory().total
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdecimal() else total
-
-
-def _shared_memory_bytes() -> int:
-    try:
-        return psutil.disk_usage("/dev/shm").total  # noqa: S108 # only its size is asked for
-    except OSError:
-        return _PLENTY
-
-
-def _size(folder: Path) -> int:
-    """Files may go while they are counted."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(Path(parent, name)).st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString
 from urllib.parse import unquote, urlsplit
 
 from rag_assets.adapters.postgres import queries
@@ -49,8 +49,7 @@ def migrate(urls: DatabaseUrls) -> list[Migration]:
         missing = _missing(connection)
         for migration in missing:
             with connection.transaction():
-                # A migration is a file of the program: as literal as code.
-                connection.execute(cast("LiteralString", migration.text))
+                connection.execute(migration.text)
                 connection.execute(
                     _query("record"),
                     {

@@ -1,9 +1,10 @@
 """The reader's side: finds candidates in one generation, as far as the principals may see."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rag_assets.adapters.postgres import generations, queries
 from rag_assets.adapters.postgres.connections import connect
@@ -21,10 +22,23 @@ _WORD = re.compile(r"\w+(?:[-.'’]\w+)*")  # noqa: RUF001 -- both apostrophes s
 
 
 class PostgresSearchIndex:
-    """The `SearchIndex` of a real reader role."""
+    """The `SearchIndex` of a real reader role.
+
+    As a context it keeps one connection for all that is asked; else every request opens its own.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._kept = ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._connection = self._kept.enter_context(_reading(self._url))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection = None
+        self._kept.close()
 
     def published(self, corpus: str | None) -> PublishedIndex:
         with connect(self._url) as connection:
@@ -33,11 +47,10 @@ class PostgresSearchIndex:
     def find(
         self, index: PublishedIndex, *, question: str, vector: Vectors, principals: Sequence[str]
     ) -> Found:
-        from psycopg import IsolationLevel, errors
+        from psycopg import errors
 
-        with connect(self._url, vectors=True) as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
+        kept = nullcontext(self._connection) if self._connection else _reading(self._url)
+        with kept as connection:
             try:
                 with connection.transaction():
                     return _Request(connection, index, vector, principals).find(question)
@@ -46,6 +59,17 @@ class PostgresSearchIndex:
                     f"Generation {index.generation} of {index.corpus!r} was dropped while this"
                     " question was asked. Ask again: it will read the one published now."
                 ) from error
+
+
+@contextmanager
+def _reading(url: str) -> Iterator["Connection"]:
+    """A connection that only reads, each transaction in one snapshot."""
+    from psycopg import IsolationLevel
+
+    with connect(url, vectors=True) as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        yield connection
 
 
 class _Request:
