@@ -1,0 +1,74 @@
+"""Questions made from the documents themselves."""
+
+from rag_assets.evaluation.known_items import known_items
+from rag_assets.model import Heading, ParsedDocument
+
+
+def parsed(text: str) -> ParsedDocument:
+    headings, start = [], 0
+    for line in text.splitlines(keepends=True):
+        if line.startswith("#"):
+            level = len(line) - len(line.lstrip("#"))
+            headings.append(Heading(level, line.lstrip("# ").strip(), start))
+        start += len(line)
+    return ParsedDocument("title", text, tuple(headings))
+
+
+DOCUMENTS = {
+    "buckets.md": parsed(
+        "# Buckets\n\n## Why there are buckets\n\nSixteen partitions keep a failure small and the"
+        " list readable for everybody.\n\nMore follows here.\n\n## Examples\n\nThis is one of the"
+        " examples that are given.\n"
+    ),
+    "gate.md": parsed(
+        "# Gate\n\n## Examples\n\nThe tolerance decides how much worse a candidate may become."
+        "\n\n```\nThis Sentence stands in a block of code and is never asked for, not once.\n```\n"
+    ),
+}
+
+
+def test_a_heading_asks_for_the_paragraph_under_it() -> None:
+    [asked] = [
+        each
+        for each in known_items(DOCUMENTS).questions
+        if each.question == "Why there are buckets"
+    ]
+    [label] = asked.labels
+    assert label.start is not None
+    quote = DOCUMENTS["buckets.md"].text[label.start : label.end]
+    assert quote.startswith("Sixteen partitions")
+    assert quote.endswith("everybody.")
+
+
+def test_a_heading_that_stands_in_several_documents_asks_for_nothing() -> None:
+    assert "Examples" not in {each.question for each in known_items(DOCUMENTS).questions}
+
+
+def test_the_rarest_words_of_a_sentence_ask_for_it() -> None:
+    [asked] = [each for each in known_items(DOCUMENTS).questions if each.id.startswith("gate.md@")]
+    [label] = asked.labels
+    assert label.start is not None
+    sentence = DOCUMENTS["gate.md"].text[label.start : label.end]
+    assert sentence == "The tolerance decides how much worse a candidate may become."
+    assert set(asked.question.split()) < set(sentence.lower().replace(".", "").split())
+    assert "tolerance" in asked.question
+
+
+def test_every_question_is_tagged_as_generated_and_resolves() -> None:
+    golden = known_items(DOCUMENTS)
+    texts = {doc_id: document.text for doc_id, document in DOCUMENTS.items()}
+    assert len(golden.resolve(texts)) == len(golden.questions)
+    assert {each.tags for each in golden.questions} == {("generated",)}
+
+
+def test_the_same_documents_give_the_same_set_in_any_order() -> None:
+    backwards = dict(reversed(DOCUMENTS.items()))
+    assert known_items(DOCUMENTS).identity == known_items(backwards).identity
+
+
+def test_no_more_questions_are_made_than_asked_for() -> None:
+    assert len(known_items(DOCUMENTS, limit=1).questions) == 1
+
+
+def test_documents_without_prose_give_no_questions() -> None:
+    assert known_items({"empty.md": parsed(""), "short.md": parsed("# A b\n\nx")}).questions == ()
