@@ -326,10 +326,9 @@ def migrate() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(*, file: Path) -> None:
     """Write everything in the database to FILE."""
-    from rag_assets import wiring
-    from rag_assets.adapters.postgres import backups
+    from rag_assets import installation
 
-    size = backups.back_up(wiring.database_urls(Settings.from_environment()), file.absolute())
+    size = installation.back_up(Settings.from_environment(), file.absolute())
     click.echo(f"Wrote {file} ({size / 1e6:.1f} MB).")
 
 
@@ -338,12 +337,9 @@ def backup(*, file: Path) -> None:
 @click.option("--replace", is_flag=True, help="Replace the corpora that the database holds.")
 def restore(*, file: Path, replace: bool) -> None:
     """Bring the database back to what FILE holds: all of it, or nothing."""
-    from rag_assets import wiring
-    from rag_assets.adapters.postgres import backups
+    from rag_assets import installation
 
-    backups.restore(
-        wiring.database_urls(Settings.from_environment()), file.absolute(), replace=replace
-    )
+    installation.restore(Settings.from_environment(), file.absolute(), replace=replace)
     click.echo(f"Restored {file}.")
 
 

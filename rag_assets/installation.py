@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag_assets import wiring
-from rag_assets.adapters.dagster_processes import DagsterProcesses, port_problem
-from rag_assets.adapters.postgres import migrations
+from rag_assets.adapters.dagster_processes import DagsterProcesses
+from rag_assets.adapters.embedded_postgres import find_programs
+from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.adapters.postgres.connections import where
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.corpus_file import check_defs, read_corpora
-from rag_assets.errors import ConfigurationError, DatabaseError, ServerError
+from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.model import Corpus
 from rag_assets.operations.doctor import Finding, examine
 from rag_assets.settings import DatabaseUrls, Settings
@@ -119,7 +120,7 @@ def examined(settings: Settings) -> list[Finding]:
             "corpora": lambda: _valid_corpora(settings),
             "database": lambda: _answering_database(settings),
             "schema": lambda: _current_schema(settings),
-            "Dagster UI": lambda: _dagster_or_a_free_port(settings),
+            "Dagster": dagster_of(settings).examine,
         },
     )
 
@@ -149,15 +150,6 @@ def _current_schema(settings: Settings) -> str:
     return f"version {found}"
 
 
-def _dagster_or_a_free_port(settings: Settings) -> str:
-    status = dagster_of(settings).status()
-    if status.running:
-        return f"up at {status.url}"
-    if problem := port_problem(settings.port):
-        raise ServerError(problem)
-    return f"not up; port {settings.port} is free"
-
-
 def corpus_named(settings: Settings, name: str | None) -> Corpus:
     """A corpus from its defs.yaml; without a name, the only one there is."""
     corpora = {corpus.name: corpus for corpus in read_corpora(settings.defs)}
@@ -171,3 +163,14 @@ def corpus_named(settings: Settings, name: str | None) -> Corpus:
     raise ConfigurationError(
         f"There is no corpus {name!r} in {settings.defs}; there are: {listed}."
     )
+
+
+def back_up(settings: Settings, file: Path) -> int:
+    """Writes everything in the database into a file; returns its size."""
+    return backups.back_up(wiring.database_urls(settings), file, programs=find_programs().bin)
+
+
+def restore(settings: Settings, file: Path, *, replace: bool) -> None:
+    """Brings the database back to what a file holds."""
+    urls = wiring.database_urls(settings)
+    backups.restore(urls, file, replace=replace, programs=find_programs().bin)

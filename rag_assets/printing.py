@@ -81,16 +81,11 @@ def hits(found: Sequence[Hit]) -> None:
     """Where, how well, and why: cosine and BM25 beside the score that joins them."""
     if not found:
         return
-    table = Table("score", "cosine", "BM25", "chunk", "begins", box=None, pad_edge=False)
+    console.print(f"{'score':>6} {'cosine':>7} {'BM25':>7}  chunk", style="dim")
     for hit in found:
-        table.add_row(
-            f"{hit.score:.3f}",
-            _number(hit.dense),
-            _number(hit.lexical),
-            f"{hit.doc_id}#{hit.ord}",
-            " ".join(hit.text.split())[:60],
-        )
-    Console(highlight=False, markup=False).print(table)
+        numbers = f"{hit.score:6.3f} {_number(hit.dense):>7} {_number(hit.lexical):>7}"
+        beginning = " ".join(hit.text.split())[:48]
+        console.print(f"{numbers}  {escape(hit.doc_id)}#{hit.ord}", f"[dim]{escape(beginning)}[/]")
 
 
 def _number(value: float | None) -> str:

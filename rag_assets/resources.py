@@ -1,4 +1,4 @@
-"""What Dagster hands to the assets: a thin resource over the wiring."""
+"""What Dagster hands to assets and checks: a thin resource over the wiring, and their names."""
 
 from typing import Any
 
@@ -26,3 +26,7 @@ class Platform(dg.ConfigurableResource[Any]):
 
 def run_of(run_id: str) -> RunIdentity:
     return RunIdentity(run_id=run_id, code_version=__version__)
+
+
+def key_of(corpus: Corpus, asset: str) -> dg.AssetKey:
+    return dg.AssetKey([corpus.name, asset])

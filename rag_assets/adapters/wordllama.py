@@ -10,8 +10,11 @@ from typing import Any
 from rag_assets.errors import ConfigurationError, EmbeddingError
 from rag_assets.ports import Vectors
 
-MODELS = {"l2_supercat_256": ("l2_supercat", 256)}
-"""The weights that the package ships: file name to its configuration and dimensions."""
+CONFIGURATION, FULL_DIMENSIONS = "l2_supercat", 256
+"""The weights that the package ships."""
+
+MODELS = {f"{CONFIGURATION}_{dimensions}": dimensions for dimensions in (256, 128, 64)}
+"""The model was trained so that the first half and quarter of a vector serve by themselves."""
 
 PREPROCESSING = "document@1"
 """Raise the number when `as_embedded` changes, for then every vector changes."""
@@ -53,7 +56,7 @@ class WordLlamaEmbedder:
 
     @property
     def dimensions(self) -> int:
-        return MODELS[self._name][1]
+        return MODELS[self._name]
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Text by text: a vector does not depend on what else stands in its batch."""
@@ -91,12 +94,12 @@ class WordLlamaEmbedder:
         with _root_logger_untouched():
             import wordllama
 
-        config, dimensions = MODELS[self._name]
         try:
             model = wordllama.WordLlama.load(
-                config,
+                CONFIGURATION,
                 cache_dir=Path(wordllama.__file__).parent,
-                dim=dimensions,
+                dim=FULL_DIMENSIONS,
+                trunc_dim=self.dimensions,
                 disable_download=True,
             )
         except FileNotFoundError as error:

@@ -12,6 +12,7 @@ import dagster as dg
 from rag_assets import wiring
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, Generation, bucket_key
+from rag_assets.resources import key_of
 
 Body = Callable[..., dg.MaterializeResult[Any]]
 
@@ -58,10 +59,6 @@ def corpus_asset(
         )
 
     return made
-
-
-def key_of(corpus: Corpus, name: str) -> dg.AssetKey:
-    return dg.AssetKey([corpus.name, name])
 
 
 def buckets_of(corpus: Corpus) -> dg.StaticPartitionsDefinition:

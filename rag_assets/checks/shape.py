@@ -5,10 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.shape import key_of
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, Generation
-from rag_assets.resources import Platform
+from rag_assets.resources import Platform, key_of
 
 Verdict = Callable[[Platform], dg.AssetCheckResult]
 

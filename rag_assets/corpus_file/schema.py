@@ -12,7 +12,7 @@ from rag_assets import model
 
 COMPONENT_TYPE = "rag_assets.components.Corpus"
 
-EMBEDDERS = {"wordllama": ("l2_supercat_256",)}
+EMBEDDERS = {"wordllama": ("l2_supercat_256", "l2_supercat_128", "l2_supercat_64")}
 """The models of each provider that a corpus can be embedded with."""
 
 TEXT = r"^[^\x00-\x1f\x7f]+$"

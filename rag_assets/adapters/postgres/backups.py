@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from rag_assets.adapters.embedded_postgres import find_programs
 from rag_assets.adapters.postgres import migrations, queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.errors import ConfigurationError, DatabaseError
@@ -18,7 +17,6 @@ _COPIED_VERSION = re.compile(
 )
 _NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = .*\n", re.MULTILINE)
 _DUMP = (
-    "pg_dump",
     "--format=custom",
     "--schema=rag_assets",
     "--no-owner",
@@ -26,7 +24,7 @@ _DUMP = (
 )
 
 
-def back_up(urls: DatabaseUrls, file: Path) -> int:
+def back_up(urls: DatabaseUrls, file: Path, *, programs: Path) -> int:
     """Writes a dump and returns its size; the file appears when it is complete.
 
     The writer dumps: it sees every row, where the owner would see what its principals may.
@@ -36,7 +34,7 @@ def back_up(urls: DatabaseUrls, file: Path) -> int:
     partial = file.with_name(f".{file.name}.partial")
     try:
         _run(
-            [*_DUMP, f"--file={partial}"],
+            [programs / "pg_dump", *_DUMP, f"--file={partial}"],
             urls.writer,
             f"The database could not be written to {file}",
         )
@@ -46,11 +44,11 @@ def back_up(urls: DatabaseUrls, file: Path) -> int:
     return file.stat().st_size
 
 
-def restore(urls: DatabaseUrls, file: Path, *, replace: bool) -> None:
+def restore(urls: DatabaseUrls, file: Path, *, replace: bool, programs: Path) -> None:
     """Brings the database to the state of a dump, in one transaction, then to today's schema."""
     if not file.is_file():
         raise ConfigurationError(f"There is no backup file {file}.")
-    script = _script(file)
+    script = _script(file, programs)
     _refuse_newer(script, file)
     if (there := corpora_there(urls)) and not replace:
         raise ConfigurationError(
@@ -58,7 +56,13 @@ def restore(urls: DatabaseUrls, file: Path, *, replace: bool) -> None:
             " Run it again with --replace to go on."
         )
     _run(
-        ["psql", "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"],
+        [
+            programs / "psql",
+            "--no-psqlrc",
+            "--quiet",
+            "--single-transaction",
+            "--set=ON_ERROR_STOP=1",
+        ],
         urls.owner,
         f"{file} could not be restored; the database is as it was",
         stdin=f"{queries.load('backups')['before_restore']}\n{script}",
@@ -75,9 +79,9 @@ def corpora_there(urls: DatabaseUrls) -> list[str]:
         return [row["corpus"] for row in rows]
 
 
-def _script(file: Path) -> str:
+def _script(file: Path, programs: Path) -> str:
     found = subprocess.run(
-        [find_programs().named("pg_restore"), "--no-owner", "--file=-", str(file)],
+        [programs / "pg_restore", "--no-owner", "--file=-", file],
         capture_output=True,
         text=True,
         check=False,
@@ -103,14 +107,14 @@ def _refuse_newer(script: str, file: Path) -> None:
         )
 
 
-def _run(command: Sequence[str], url: str, failed: str, *, stdin: str | None = None) -> None:
+def _run(command: Sequence[str | Path], url: str, failed: str, *, stdin: str | None = None) -> None:
     """The password goes through the environment: arguments can be read by every user."""
     parts = urlsplit(url)
     user, _, place = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
     bare = urlunsplit(parts._replace(netloc=f"{name}@{place}"))
     done = subprocess.run(
-        [find_programs().named(command[0]), *command[1:], f"--dbname={bare}"],
+        [*command, f"--dbname={bare}"],
         input=stdin,
         capture_output=True,
         text=True,
