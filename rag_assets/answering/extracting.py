@@ -22,6 +22,7 @@ PASSAGE_CHARS = 300
 """How far a unit grows over its own paragraph or list, for a sentence alone says little."""
 MIN_WORDS = 3
 MAX_PASSAGE_CHARS = 700
+LINK = re.compile(r"\[[^\]]*\]\([^)]*\)")
 ANNOUNCED = (UnitKind.CODE, UnitKind.ITEM, UnitKind.ROW)
 LEANS_BACK = re.compile(
     r"(?:it|its|they|them|their|this|these|that|those|he|she|his|her|such|then|there|instead"
@@ -97,8 +98,9 @@ def _passages(hit: Hit, weights: Mapping[str, float]) -> Iterator[Passage]:
 
 
 def _says_too_little(text: str, kind: UnitKind) -> bool:
+    """Code says enough in a word; links alone say where an answer may be, and are none."""
     is_code = kind in (UnitKind.CODE, UnitKind.CODE_PART)
-    return not is_code and len(re.findall(r"\w+", text)) < MIN_WORDS
+    return not is_code and len(re.findall(r"\w+", LINK.sub("", text))) < MIN_WORDS
 
 
 def _whole(text: str, found: Sequence[Unit], number: int) -> tuple[int, int]:

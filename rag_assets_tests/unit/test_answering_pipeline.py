@@ -163,6 +163,12 @@ def test_the_number_of_a_citation_does_not_break_a_block_of_code(index: SearchIn
     assert "```\n[" in ask(index, "rag-assets rollback handbook").text
 
 
+def test_a_list_of_links_is_no_answer() -> None:
+    text = "- [The gate](gate.md) and [the floor](floor.md)\n- The gate has a floor.\n"
+    [passage] = extracted([hit(text)], {"gate": 1.0, "floor": 1.0})
+    assert "has a floor" in passage.text
+
+
 def test_at_most_three_passages_are_cited_and_none_twice(index: SearchIndex) -> None:
     citations = ask(index, "gate candidate scores tolerance floor loss").citations
     assert 1 <= len(citations) <= 3
