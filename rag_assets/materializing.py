@@ -39,6 +39,8 @@ class RunReport:
     run_id: str = ""
     assets: list[AssetDone] = field(default_factory=list)
     checks: list[CheckDone] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    """Mean scores of the newest generation on the golden set."""
     failure: str | None = None
 
     @property
@@ -116,6 +118,11 @@ class _Follower(logging.Handler):
             name: value.value for name, value in materialization.metadata.items()
         }
         self._rows[asset] = self._rows.get(asset, 0) + int(values.get("dagster/row_count", 0))
+        self.report.scores |= {
+            name.removeprefix("mean/"): float(value)
+            for name, value in values.items()
+            if name.startswith("mean/")
+        }
         self._did[asset] = {
             name.removeprefix("run/"): int(value)
             for name, value in values.items()

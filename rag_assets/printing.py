@@ -34,6 +34,9 @@ def run_report(report: "RunReport", corpus: str) -> None:
     failed = [check for check in report.checks if not check.passed]
     for check in failed:
         console.print(f"  [yellow]![/] {check.asset}.{check.check}: {escape(check.description)}")
+    if report.scores:
+        means = " · ".join(f"{metric} {mean:.2f}" for metric, mean in report.scores.items())
+        console.print(f"  golden set: {means}")
     if report.failure is None and report.did_nothing:
         console.print(f"Nothing to do: the index of {corpus} equals its source.")
     console.print(

@@ -85,15 +85,22 @@ class Publisher:
 
     def scores(self, generation: Generation, golden_set: GoldenSet, run: RunIdentity) -> Scores:
         """What a generation scores with its present content; measured once, then remembered."""
+        if found := self.remembered(generation, golden_set):
+            return found
         stores = self.stores
         content = stores.generations.content(generation.number).content
-        which = {"golden_set": golden_set.identity, "content": content}
-        if found := stores.evaluations.find(generation=generation.number, **which):
-            return found
         texts = stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
         measured = self._measured(generation, golden_set.identity, golden_set.resolve(texts))
         stores.evaluations.add(measured, content=content, run=run)
         return measured
+
+    def remembered(self, generation: Generation, golden_set: GoldenSet) -> Scores | None:
+        """What it scored with this content before."""
+        return self.stores.evaluations.find(
+            generation=generation.number,
+            golden_set=golden_set.identity,
+            content=self.stores.generations.content(generation.number).content,
+        )
 
     def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
         """Held against the published generation, on the same questions and the same documents."""

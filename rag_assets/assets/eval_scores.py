@@ -43,13 +43,17 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         publisher, run = platform.publisher(corpus), run_of(context.run_id)
         standing = publisher.standing()
         if not standing:
-            return dg.MaterializeResult(metadata={"dagster/row_count": 0, "run/scored": 0})
+            return dg.MaterializeResult(
+                metadata={"dagster/row_count": 0, "run/questions_scored": 0}
+            )
         golden_set = publisher.golden_set()
+        new = [each for each in standing if not publisher.remembered(each, golden_set)]
         scores = [publisher.scores(generation, golden_set, run) for generation in standing]
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(len(each.questions) for each in scores),
                 "golden_set": golden_set.identity,
+                "run/questions_scored": len(new) * len(golden_set.questions),
                 "scores": _table(scores),
                 **_means(scores[-1]),
             }
