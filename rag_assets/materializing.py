@@ -149,8 +149,14 @@ class _Follower(logging.Handler):
 
     def _failed(self, data: Any) -> None:
         said = data.user_failure_data.description if data.user_failure_data else None
-        error = data.error.message.strip() if data.error else "the step failed"
-        self.report.failure = self.report.failure or said or error
+        self.report.failure = self.report.failure or said or _innermost(data.error)
+
+
+def _innermost(error: Any) -> str:
+    """What really happened: Dagster wraps it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "A step failed."
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                     buckets,
                     embedder=wiring.embedder_for(generation.recipe.embedder),
                     store=stores.embeddings,
-                    run=run_of(context.run_id),
+                    run=run_of(context.run.run_id),
                 )
         counts = stores.embeddings.counts(generation, buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}

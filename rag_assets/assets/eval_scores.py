@@ -40,7 +40,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         The published generation and a candidate are scored on the same questions over the same
         documents. What was scored before with the same content is not scored again.
         """
-        publisher, run = platform.publisher(corpus), run_of(context.run_id)
+        publisher, run = platform.publisher(corpus), run_of(context.run.run_id)
         standing = publisher.standing()
         if not standing:
             return dg.MaterializeResult(

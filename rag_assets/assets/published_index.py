@@ -45,7 +45,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         A candidate is published by one update, if it is not worse than what is published. The
         earlier generation is kept, and keeps receiving changes, for a rollback.
         """
-        publisher, run = platform.publisher(corpus), run_of(context.run_id)
+        publisher, run = platform.publisher(corpus), run_of(context.run.run_id)
         candidate = _candidate(publisher)
         if candidate is not None:
             verdict = publisher.verdict(candidate, publisher.golden_set(), run)

@@ -48,7 +48,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             source=wiring.source_of(corpus),
             parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
             store=stores.documents,
-            run=run_of(context.run_id),
+            run=run_of(context.run.run_id),
         )
         counts = stores.documents.counts(corpus.name)
         report(

@@ -1,5 +1,6 @@
 """What all assets of a corpus have in common: keys, partitions, columns, and how they report."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def corpus_asset(
             owners=list(corpus.owners),
             kinds=kinds,
             code_version=code_version,
-            description=body.__doc__,
+            description=inspect.getdoc(body),
             metadata=described(corpus, columns),
             freshness_policy=freshness_of(corpus),
         )

@@ -40,7 +40,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         stores, buckets = platform.stores(), buckets_in(context)
         totals: dict[str, int] = {}
         for generation in living_generations(corpus, stores):
-            merged = stores.index.merge(generation, buckets, run_of(context.run_id))
+            merged = stores.index.merge(generation, buckets, run_of(context.run.run_id))
             stores.generations.finish(generation)
             for each in merged.values():
                 _add(totals, each)

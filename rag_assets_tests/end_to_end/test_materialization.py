@@ -1,0 +1,299 @@
+"""A corpus through real Dagster: one run from its source to its readers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from rag_assets import wiring
+from rag_assets.adapters.postgres.generations import GenerationRecord
+from rag_assets.answering import pipeline
+from rag_assets.assets import (
+    chunks,
+    embeddings,
+    eval_scores,
+    published_index,
+    raw_documents,
+    vector_index,
+)
+from rag_assets.components.corpus import corpus_definitions
+from rag_assets.materializing import RunReport, materialize
+from rag_assets.model import Answer, Corpus
+from rag_assets.settings import DatabaseUrls
+
+PAGES = {
+    "roof.md": "# The roof\n\nThe roof was repaired in March. Slate tiles replaced the shingles.\n",
+    "garden.md": "# The garden\n\nThe gardener waters the roses each Tuesday before breakfast.\n",
+    "kitchen.md": "# The kitchen\n\nThe oven is lit by pressing the brass knob for ten seconds.\n",
+    "cellar.txt": "The cellar holds two hundred bottles, and the key hangs behind the door.\n",
+}
+
+Materialize = Callable[..., RunReport]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    home = dagster_home(tmp_path)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def dagster_home(folder: Path) -> Path:
+    home = folder / "dagster"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def environment(database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAG_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAG_ASSETS_DATABASE_URL", database.owner)
+    monkeypatch.setenv("RAG_ASSETS_WRITER_URL", database.writer)
+    monkeypatch.setenv("RAG_ASSETS_READER_URL", database.reader)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+
+
+@pytest.fixture
+def run(corpus: Corpus, tmp_path: Path) -> Materialize:
+    """Materializes the corpus, or the same with other settings, as the command line does."""
+    home = dagster_home(tmp_path)
+
+    def runs(changed: Corpus | None = None, *, buckets: Sequence[int] = range(4)) -> RunReport:
+        return materialize(changed or corpus, dagster_home=home, buckets=buckets)
+
+    return runs
+
+
+@pytest.fixture(autouse=True)
+def pages(folder: Path) -> None:
+    for name, text in PAGES.items():
+        (folder / name).write_text(text)
+
+
+def asked(question: str, database: DatabaseUrls) -> Answer:
+    return pipeline.answer(
+        question,
+        index=wiring.search_index(database),
+        embedder_for=wiring.embedder_for,
+        principals=["everyone"],
+    )
+
+
+def did(report: RunReport, asset: str) -> dict[str, int]:
+    return next(done.did for done in report.assets if done.asset == asset)
+
+
+def test_one_run_leads_from_the_source_to_a_cited_answer(
+    run: Materialize, database: DatabaseUrls
+) -> None:
+    report = run()
+
+    assert report.failure is None
+    assert [done.asset for done in report.assets] == [
+        "raw_documents",
+        "chunks",
+        "embeddings",
+        "vector_index",
+        "eval_scores",
+        "published_index",
+    ]
+    assert [check.check for check in report.checks if not check.passed] == []
+    answer = asked("When are the roses watered?", database)
+    (first, *_) = answer.citations
+    assert "each Tuesday" in first.quote
+    assert PAGES[first.doc_id][first.start : first.end] == first.quote
+
+
+def test_an_unchanged_run_does_nothing_and_says_so(run: Materialize) -> None:
+    run()
+
+    report = run()
+
+    assert report.did_nothing
+    assert did(report, "raw_documents")["unchanged"] == len(PAGES)
+
+
+def test_a_changed_file_is_searchable_after_a_run_of_its_bucket_alone(
+    run: Materialize, folder: Path, corpus: Corpus, database: DatabaseUrls
+) -> None:
+    from rag_assets.model import bucket_of
+
+    run()
+    (folder / "garden.md").write_text("# The garden\n\nThe gardener feeds the carp on Sundays.\n")
+
+    report = run(buckets=[bucket_of("garden.md", corpus.buckets)])
+
+    assert did(report, "embeddings") == {"texts_embedded": 1}
+    assert "carp" in asked("Who feeds the carp?", database).text
+
+
+def test_a_rename_embeds_nothing(run: Materialize, folder: Path, database: DatabaseUrls) -> None:
+    run()
+    (folder / "garden.md").rename(folder / "park.md")
+
+    report = run()
+
+    assert did(report, "embeddings") == {"texts_embedded": 0}
+    assert asked("When are the roses watered?", database).citations[0].doc_id == "park.md"
+
+
+def test_a_deleted_file_is_found_no_more(
+    run: Materialize, folder: Path, database: DatabaseUrls
+) -> None:
+    run()
+    (folder / "garden.md").unlink()
+
+    assert did(run(), "vector_index")["removed"] == 1
+    assert all(hit.doc_id != "garden.md" for hit in asked("roses Tuesday", database).hits)
+
+
+def test_an_emptied_source_fails_the_run_and_deletes_nothing(
+    run: Materialize, folder: Path, database: DatabaseUrls
+) -> None:
+    run()
+    for name in PAGES:
+        (folder / name).unlink()
+
+    report = run()
+
+    assert report.failure is not None
+    assert "lists nothing" in report.failure
+    assert not asked("When are the roses watered?", database).refused
+
+
+def test_a_file_without_text_is_a_dead_letter_and_stops_nothing(
+    run: Materialize, folder: Path, database: DatabaseUrls
+) -> None:
+    (folder / "noise.txt").write_bytes(bytes(range(256)) * 8)
+
+    report = run()
+
+    assert report.failure is None
+    assert did(report, "raw_documents")["dead"] == 1
+    assert [check.check for check in report.checks if not check.passed] == ["no_dead_letters"]
+    assert not asked("When are the roses watered?", database).refused
+
+
+def test_part_of_the_buckets_is_not_published(run: Materialize) -> None:
+    report = run(buckets=[0, 1])
+
+    assert report.failure is not None
+    assert "2 buckets were never looked at" in report.failure
+
+
+def test_another_chunker_builds_a_generation_beside_the_published_one(
+    run: Materialize, corpus_with: Callable[..., Corpus], database: DatabaseUrls
+) -> None:
+    from rag_assets.model import ChunkingSettings, EvaluationSettings
+
+    assert run().failure is None
+    smaller = corpus_with(
+        chunking=ChunkingSettings(max_chars=60, min_chars=20),
+        evaluation=EvaluationSettings(tolerance=1.0),
+    )
+
+    run(smaller)
+
+    states = {each.generation: each.state for each in history(database)}
+    assert states[1] in {"retired", "published"}
+    assert len(states) == 2
+
+
+def test_a_worse_generation_is_refused_and_what_is_published_stays(
+    run: Materialize, corpus_with: Callable[..., Corpus], database: DatabaseUrls
+) -> None:
+    from rag_assets.model import EvaluationSettings, IndexSettings
+
+    run()
+    unreachable = corpus_with(
+        index=IndexSettings(m=8), evaluation=EvaluationSettings(floors={"no such metric": 1.0})
+    )
+
+    report = run(unreachable)
+
+    gate = next(check for check in report.checks if check.check == "gate")
+    assert not gate.passed
+    assert {each.generation: each.state for each in history(database)} == {
+        1: "published",
+        2: "candidate",
+    }
+    assert not asked("When are the roses watered?", database).refused
+
+
+def history(database: DatabaseUrls) -> list[GenerationRecord]:
+    return wiring.stores(database).generations.history("notes")
+
+
+def test_without_a_database_the_run_says_what_to_do(
+    run: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("DATABASE", "WRITER", "READER"):
+        monkeypatch.delenv(f"RAG_ASSETS_{role}_URL")
+
+    report = run()
+
+    assert report.failure is not None
+    assert "rag-assets up" in report.failure
+
+
+def test_each_bucket_of_an_asset_has_its_own_row_count(
+    run: Materialize, corpus: Corpus, instance: dg.DagsterInstance
+) -> None:
+    run()
+
+    rows = 0
+    for key in corpus.bucket_keys:
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(["notes", "raw_documents"]), asset_partitions=[key]
+            ),
+            limit=1,
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        rows += int(str(materialization.metadata["dagster/row_count"].value))
+    assert rows == len(PAGES)
+
+
+def test_every_asset_is_described(corpus: Corpus) -> None:
+    specs = corpus_definitions(corpus).resolve_all_asset_specs()
+
+    for spec in specs:
+        assert spec.description, spec.key
+        assert spec.group_name == "notes"
+        assert spec.kinds
+        assert spec.code_version
+        assert spec.freshness_policy
+        assert {"dagster/column_schema", "dagster/column_lineage"} <= set(spec.metadata)
+
+
+TABLES = {
+    "documents": raw_documents,
+    "chunks": chunks,
+    "embeddings": embeddings,
+    "index_1": vector_index,
+    "evaluation_results": eval_scores,
+    "published_index": published_index,
+}
+
+
+def test_the_columns_of_an_asset_are_those_of_its_table(
+    run: Materialize, database: DatabaseUrls
+) -> None:
+    run()
+    with psycopg.connect(database.owner) as connection:
+        for table, module in TABLES.items():
+            rows = connection.execute(
+                "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+                " WHERE attrelid = ('rag_assets.' || %s)::regclass AND attnum > 0",
+                [table],
+            )
+            real = {name: TYPES.get(kind, kind) for name, kind in rows}
+            for column in module.COLUMNS:
+                assert real.get(column.name) == column.type, (table, column.name)
+
+
+TYPES = {"timestamp with time zone": "timestamptz"}
