@@ -154,6 +154,13 @@ def test_an_asset_says_what_it_is_and_what_its_last_run_did(page: Page) -> None:
     expect(page.get_by_role("link", name="handbook / eval_scores").first).to_be_visible()
 
 
+def test_the_description_of_an_asset_is_prose(page: Page) -> None:
+    page.goto("/assets/handbook/vector_index")
+
+    expect(page.get_by_text("The table that is searched").first).to_be_visible()
+    expect(page.locator("pre, code")).to_have_count(0)
+
+
 def test_every_bucket_of_the_index_is_there(page: Page) -> None:
     page.goto("/assets/handbook/vector_index?view=partitions")
 
@@ -181,7 +188,7 @@ def test_materializing_everything_by_hand_succeeds(lineage: Page, platform: Plat
     assert backfill["status"] == "COMPLETED_SUCCESS"
     assert {run["status"] for run in backfill["runs"]} == {"SUCCESS"}
     lineage.goto(f"/runs/b/{newest['id']}")
-    seen(lineage, "Completed")
+    seen(lineage, "Succeeded")
 
 
 def finished(page: Page, platform: Platform, backfill: str, *, within_s: float) -> dict[str, Any]:
