@@ -153,15 +153,15 @@ def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> No
     chosen = installation.corpus_named(settings, corpus)
     wanted = _buckets(buckets, chosen)
     _tell(f"materializing {chosen.name}, buckets {wanted[0]} to {wanted[-1]}")
-    from rag_assets import printing
-    from rag_assets.materializing import materialize as run
+    from rag_assets import materializing, printing
 
-    report = run(
-        chosen,
-        dagster_home=installation.dagster_of(settings).prepared_home(),
-        buckets=wanted,
-        on_asset=(lambda _: None) if as_json else printing.asset_done,
-    )
+    with materializing.instance_of(installation.dagster_of(settings).prepared_home()) as instance:
+        report = materializing.materialize(
+            chosen,
+            instance=instance,
+            buckets=wanted,
+            on_asset=(lambda _: None) if as_json else printing.asset_done,
+        )
     _print_json(asdict(report)) if as_json else printing.run_report(report, chosen.name)
     if report.failure is not None:
         raise RagAssetsError(f"The run {report.run_id} failed. {report.failure}")

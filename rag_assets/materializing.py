@@ -55,25 +55,24 @@ class RunReport:
 def materialize(
     corpus: Corpus,
     *,
-    dagster_home: Path,
+    instance: dg.DagsterInstance,
     buckets: Sequence[int],
     on_asset: Callable[[AssetDone], None] = lambda _: None,
 ) -> RunReport:
-    """One run over a range of buckets, recorded in the instance that the UI shows."""
+    """One run over a range of buckets, recorded in the instance."""
     follower = _Follower(on_asset)
     watched = dg.Definitions.merge(
         corpus_definitions(corpus), dg.Definitions(loggers={"follower": follower.definition()})
     )
-    with _instance(dagster_home) as instance:
-        result = watched.resolve_job_def(corpus.name).execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"follower": {}}},
-            tags={
-                "dagster/asset_partition_range_start": bucket_key(min(buckets), corpus.buckets),
-                "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
-            },
-        )
+    result = watched.resolve_job_def(corpus.name).execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"follower": {}}},
+        tags={
+            "dagster/asset_partition_range_start": bucket_key(min(buckets), corpus.buckets),
+            "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
+        },
+    )
     follower.report.run_id = result.run_id
     return follower.report
 
@@ -160,8 +159,8 @@ def _innermost(error: Any) -> str:
 
 
 @contextmanager
-def _instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of a home folder, which Dagster also reads from the environment."""
+def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance that the UI shows; Dagster also reads its home from the environment."""
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     with dg.DagsterInstance.from_config(str(home)) as instance:

@@ -34,17 +34,9 @@ Materialize = Callable[..., RunReport]
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = dagster_home(tmp_path)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
-
-
-def dagster_home(folder: Path) -> Path:
-    home = folder / "dagster"
-    home.mkdir(exist_ok=True)
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    return home
 
 
 @pytest.fixture(autouse=True)
@@ -53,16 +45,14 @@ def environment(database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("RAG_ASSETS_DATABASE_URL", database.owner)
     monkeypatch.setenv("RAG_ASSETS_WRITER_URL", database.writer)
     monkeypatch.setenv("RAG_ASSETS_READER_URL", database.reader)
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
 
 
 @pytest.fixture
-def run(corpus: Corpus, tmp_path: Path) -> Materialize:
+def run(corpus: Corpus, instance: dg.DagsterInstance) -> Materialize:
     """Materializes the corpus, or the same with other settings, as the command line does."""
-    home = dagster_home(tmp_path)
 
     def runs(changed: Corpus | None = None, *, buckets: Sequence[int] = range(4)) -> RunReport:
-        return materialize(changed or corpus, dagster_home=home, buckets=buckets)
+        return materialize(changed or corpus, instance=instance, buckets=buckets)
 
     return runs
 
