@@ -86,7 +86,12 @@ def option_records(context: click.Context) -> Iterator[tuple[str, str]]:
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and record[0] != "--help" and record[1]:
-            yield record
+            yield escaped(record[0]), escaped(record[1])
+
+
+def escaped(text: str) -> str:
+    """A bar would end the cell of a table, even inside code."""
+    return text.replace("|", "\\|")
 
 
 def prose(text: str) -> str:
