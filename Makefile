@@ -2,6 +2,7 @@
 # PYTHON names the Python to make it with; ARGS goes to pytest, as in: make test ARGS="-k rename"
 
 PYTHON ?= python3
+NAMED := $(if $(filter-out file,$(origin PYTHON)),--with-this-python)
 RUN := .venv/bin/python -m
 RAG_ASSETS := $(RUN) rag_assets.cli
 COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --universal --python-version 3.11 \
@@ -17,7 +18,7 @@ help: ## List these targets
 
 venv: ## Make .venv, or bring it up to date
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON) here. Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@"$(PYTHON)" -I tools/make_venv.py
+	@"$(PYTHON)" -I tools/make_venv.py $(NAMED)
 
 demo: venv ## From the sample documents to a cited answer
 	@$(RAG_ASSETS) up --database-only

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "made.json"
 LOCK = ROOT / "requirements.lock"
+WITH_THIS_PYTHON = "--with-this-python"
 MISLEADING = ("PIP_PREFIX", "PIP_TARGET", "PIP_USER", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -85,13 +86,17 @@ def stamped() -> "dict[str, str]":
 
 
 def wanted() -> "dict[str, str]":
-    """The place and the Python, which a venv cannot change, and what is to be installed in it."""
+    """The place and the Python, which a venv cannot change, and what is to be installed in it.
+
+    The Python that it was made with stays, unless another one is asked for by name.
+    """
+    made_with = {} if WITH_THIS_PYTHON in sys.argv else stamped()
     contents = hashlib.sha256()
     for name in ("requirements.lock", "pyproject.toml", "setup.py"):
         contents.update((ROOT / name).read_bytes())
     return {
         "place": str(VENV),
-        "python": f"{sys.base_prefix} {sys.version}",
+        "python": made_with.get("python", f"{sys.base_prefix} {sys.version}"),
         "contents": contents.hexdigest(),
     }
 
@@ -110,9 +115,10 @@ def only_one_at_a_time() -> "Iterator[int]":
 
 def make(lock_fd: int) -> None:
     before, now = stamped(), wanted()
+    lasting = is_usable() and all(before.get(name) == now[name] for name in ("place", "python"))
     STAMP.unlink(missing_ok=True)
     steps = Steps(lock_fd)
-    if not is_usable() or any(before.get(name) != now[name] for name in ("place", "python")):
+    if not lasting:
         say("Making .venv with Python {}.{}.{}".format(*sys.version_info[:3]))
         steps.create()
         steps.install_uv()
