@@ -230,18 +230,19 @@ COMMENT ON TABLE evaluation_results IS 'The scores question by question';
 
 CREATE FUNCTION principals() RETURNS text[]
     LANGUAGE sql STABLE PARALLEL SAFE
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
     RETURN nullif(current_setting('rag_assets.principals', true), '')::text[];
 
 -- The tables of one generation. The writer has no right to make tables; this function of the owner
--- makes them, of one form only.
+-- makes them, of one form only. (Functions that run as the owner name pg_temp last: else a caller's
+-- temporary table of the same name would come first, and its triggers would run as the owner.)
 
 CREATE FUNCTION create_generation(
     for_corpus text, with_fingerprint text, with_parser text, with_chunker text,
     with_embedder text, with_dimensions integer, with_m integer, with_ef_construction integer
 ) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
 AS $$
 DECLARE
     made integer;
@@ -272,7 +273,8 @@ BEGIN
             doc_id    text NOT NULL,
             ord       integer NOT NULL,
             frequency smallint NOT NULL,
-            PRIMARY KEY (stem, doc_id, ord)
+            words     integer NOT NULL,
+            PRIMARY KEY (stem, doc_id, ord) INCLUDE (frequency, words)
         );
         CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id, ord);
         ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
@@ -297,22 +299,29 @@ END $$;
 
 CREATE FUNCTION build_vector_index(of_generation integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
 AS $$
 DECLARE
     recipe generations;
 BEGIN
-    SELECT * INTO STRICT recipe FROM generations WHERE generation = of_generation FOR UPDATE;
+    SELECT * INTO STRICT recipe FROM generations WHERE generation = of_generation
+        FOR NO KEY UPDATE; -- a merge of another bucket may refer to this row meanwhile
+    IF recipe.state <> 'building' THEN
+        RETURN; -- another run has built it, or ended it
+    END IF;
     EXECUTE format(
         'CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s'
         ' USING hnsw (embedding halfvec_cosine_ops) WITH (m = %2$s, ef_construction = %3$s)',
         of_generation, recipe.hnsw_m, recipe.hnsw_ef_construction);
-    UPDATE generations SET state = 'candidate' WHERE generation = of_generation AND state = 'building';
+    -- Nothing has counted the new tables yet, and queries are planned by the counts.
+    EXECUTE format('ANALYZE index_%1$s, postings_%1$s', of_generation);
+    ANALYZE documents, document_texts, chunk_sets, chunks, embeddings, indexed_documents;
+    UPDATE generations SET state = 'candidate' WHERE generation = of_generation;
 END $$;
 
 CREATE FUNCTION end_generation(of_generation integer, into_state text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
 AS $$
 BEGIN
     IF into_state NOT IN ('cancelled', 'dropped') THEN
@@ -321,8 +330,12 @@ BEGIN
     IF EXISTS (SELECT FROM published_index WHERE generation = of_generation) THEN
         RAISE EXCEPTION 'generation % is published', of_generation;
     END IF;
-    EXECUTE format('DROP VIEW IF EXISTS served_%1$s', of_generation);
-    EXECUTE format('DROP TABLE IF EXISTS index_%1$s, postings_%1$s', of_generation);
+    IF to_regclass(format('postings_%s', of_generation)) IS NOT NULL THEN
+        -- In the order in which readers and merges take them, so that nobody waits in a circle.
+        EXECUTE format('LOCK TABLE postings_%1$s, index_%1$s IN ACCESS EXCLUSIVE MODE', of_generation);
+        EXECUTE format('DROP VIEW served_%1$s', of_generation);
+        EXECUTE format('DROP TABLE index_%1$s, postings_%1$s', of_generation);
+    END IF;
     DELETE FROM indexed_documents WHERE generation = of_generation;
     DELETE FROM index_buckets WHERE generation = of_generation;
     UPDATE generations SET state = into_state WHERE generation = of_generation;
@@ -334,7 +347,7 @@ END $$;
 CREATE FUNCTION search_words(of_generation integer, question_stems text[], wanted integer)
     RETURNS TABLE (doc_id text, ord integer, score double precision)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
 AS $$
 BEGIN
     RETURN QUERY EXECUTE format($query$
@@ -342,30 +355,36 @@ BEGIN
             SELECT sum(chunks)::float AS n, sum(words)::float / greatest(sum(chunks), 1) AS average
             FROM index_buckets WHERE generation = %1$s
         ), found AS (
-            SELECT stem, p.doc_id, p.ord, frequency::float AS tf FROM postings_%1$s p
+            SELECT stem, p.doc_id, p.ord, frequency::float AS tf, p.words FROM postings_%1$s p
             WHERE stem = ANY ($1)
         ), rarity AS (
             SELECT stem, ln(1 + (n - count(*) + 0.5) / (count(*) + 0.5)) AS idf
             FROM found, totals GROUP BY stem, n
         )
-        SELECT i.doc_id, i.ord,
-               sum(idf * tf * 2.5 / (tf + 1.5 * (0.25 + 0.75 * i.words / average)))::float AS score
-        FROM found JOIN rarity USING (stem) CROSS JOIN totals
-        JOIN index_%1$s i USING (doc_id, ord)
-        GROUP BY i.doc_id, i.ord ORDER BY score DESC, i.doc_id, i.ord LIMIT $2
+        SELECT s.doc_id, s.ord, s.score
+        FROM (SELECT f.doc_id, f.ord,
+                     sum(idf * tf * 2.5 / (tf + 1.5 * (0.25 + 0.75 * f.words / average)))::float AS score
+              FROM found f JOIN rarity USING (stem) CROSS JOIN totals
+              GROUP BY f.doc_id, f.ord ORDER BY score DESC, f.doc_id, f.ord) s
+        -- One by one from the best, until enough are visible: not all permissions for a few rows.
+        CROSS JOIN LATERAL (SELECT FROM index_%1$s i
+                            WHERE i.doc_id = s.doc_id AND i.ord = s.ord OFFSET 0) visible
+        ORDER BY s.score DESC, s.doc_id, s.ord LIMIT $2
     $query$, of_generation) USING question_stems, wanted;
 END $$;
 
 CREATE FUNCTION question_stems(of_generation integer, question_words text[])
     RETURNS TABLE (word text, stem text, chunks integer, visible boolean, total bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = rag_assets, public
+    SET search_path = rag_assets, public, pg_temp
 AS $$
 BEGIN
     RETURN QUERY EXECUTE format($query$
         SELECT w.word, s.stem,
                (SELECT count(*)::integer FROM postings_%1$s p WHERE p.stem = s.stem),
-               EXISTS (SELECT FROM postings_%1$s p JOIN index_%1$s i USING (doc_id, ord)
+               EXISTS (SELECT FROM postings_%1$s p
+                       CROSS JOIN LATERAL (SELECT FROM index_%1$s i WHERE i.doc_id = p.doc_id
+                                           AND i.ord = p.ord OFFSET 0) visible
                        WHERE p.stem = s.stem),
                (SELECT sum(b.chunks) FROM index_buckets b WHERE b.generation = %1$s)
         FROM unnest($1) WITH ORDINALITY w (word, place)

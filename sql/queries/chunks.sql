@@ -46,6 +46,17 @@ WHERE d.corpus = %(corpus)s AND d.bucket = ANY (%(buckets)s) AND d.state = 'live
                   WHERE e.scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
                     AND e.model = %(embedder)s AND e.text_hash = c.text_hash);
 
+-- name: hold_embedding
+-- No text of a bucket is given to a model by two runs at once; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('rag_assets embedding ' || %(corpus)s || ' '
+                                              || %(embedder)s, %(bucket)s));
+
+-- name: embedded_meanwhile
+-- Those of these texts that another bucket's run has embedded since the stream began.
+SELECT text_hash FROM embeddings
+WHERE scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
+  AND model = %(embedder)s AND text_hash = ANY (%(text_hashes)s);
+
 -- name: add_embedding
 -- What has been paid for is kept, whoever paid first.
 INSERT INTO embeddings (scope, model, text_hash, embedding, run_id)

@@ -11,6 +11,14 @@ SELECT (SELECT count(*) FROM documents WHERE corpus = %(corpus)s AND state = 'li
         WHERE corpus = %(corpus)s AND state IN ('building', 'candidate', 'published', 'retired'))
            AS generations;
 
+-- name: lock_corpus
+-- Waits until no observation and no merge of the corpus is being written; none begins before the end.
+SELECT corpus, scope, buckets FROM corpora WHERE corpus = %(corpus)s FOR UPDATE;
+
+-- name: lock_texts
+-- No other corpus begins to use a text while those that nobody uses are taken away.
+LOCK TABLE document_texts, documents IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: unpublish
 -- Readers stop seeing the corpus first.
 DELETE FROM published_index WHERE corpus = %(corpus)s;
@@ -20,9 +28,9 @@ DELETE FROM published_index WHERE corpus = %(corpus)s;
 DELETE FROM corpora WHERE corpus = %(corpus)s;
 
 -- name: unused_embeddings
--- Vectors of this scope that no chunk of a document of the scope uses.
+-- Vectors of this scope that no chunk of any version of a document of the scope uses.
 DELETE FROM embeddings e WHERE e.scope = %(scope)s AND NOT EXISTS (
-    SELECT FROM chunks c JOIN documents d USING (content_hash) JOIN corpora k USING (corpus)
+    SELECT FROM chunks c JOIN document_versions v USING (content_hash) JOIN corpora k USING (corpus)
     WHERE c.text_hash = e.text_hash AND k.scope = e.scope);
 
 -- name: unused_texts
@@ -79,7 +87,3 @@ SELECT %(corpus)s, bucket, %(epoch)s, %(run_id)s FROM generate_series(0, %(bucke
 -- name: set_buckets
 -- What the defs.yaml is compared with from now on.
 UPDATE corpora SET buckets = %(buckets)s WHERE corpus = %(corpus)s;
-
--- name: lock_corpus
--- No observation and no merge goes on meanwhile.
-LOCK TABLE documents, indexed_documents IN SHARE ROW EXCLUSIVE MODE;

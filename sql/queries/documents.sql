@@ -23,9 +23,12 @@ SELECT doc_id, uri, source_hash, content_hash, parser, title, acl, state, rev
 FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(buckets)s);
 
 -- name: raise_epoch
--- Gives no row when another run has recorded this bucket since we looked.
+-- Gives no row when another run has recorded this bucket since we looked, or when the corpus was
+-- spread over other buckets or removed; neither can happen before this transaction ends.
 INSERT INTO buckets AS b (corpus, bucket, epoch, run_id)
-VALUES (%(corpus)s, %(bucket)s, %(epoch)s + 1, %(run_id)s)
+SELECT corpus, %(bucket)s, %(epoch)s + 1, %(run_id)s FROM corpora
+WHERE corpus = %(corpus)s AND buckets = %(buckets)s
+FOR SHARE
 ON CONFLICT (corpus, bucket) DO UPDATE
 SET epoch = excluded.epoch, run_id = excluded.run_id, recorded_at = now()
 WHERE b.epoch = %(epoch)s

@@ -46,7 +46,8 @@ SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus) AS
        (SELECT count(*) FROM documents d
         LEFT JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = d.doc_id
         WHERE d.corpus = c.corpus
-          AND ((d.state = 'live' AND s.content_hash IS DISTINCT FROM d.content_hash)
+          AND ((d.state = 'live' AND (s.content_hash, s.uri, s.title, s.acl)
+                                     IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl))
                OR (d.state <> 'live' AND s.doc_id IS NOT NULL))) AS documents_waiting
 FROM corpora c WHERE c.corpus = %(corpus)s;
 

@@ -26,6 +26,10 @@ WHERE (s.content_hash, s.uri, s.title, s.acl)
       IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl)
 ORDER BY 1;
 
+-- name: lock_corpus
+-- Until the merge ends, nobody spreads the corpus over other buckets or removes it.
+SELECT corpus FROM corpora WHERE corpus = %(corpus)s FOR SHARE;
+
 -- name: open_manifest
 -- The row that a merge keeps.
 INSERT INTO index_buckets (generation, bucket, documents, chunks, words, checksum, run_id)
@@ -60,24 +64,26 @@ WHERE generation = %(generation)s AND bucket = %(bucket)s AND doc_id = ANY (%(do
 RETURNING chunks, words, checksum;
 
 -- name: insert_postings
--- Every stem of headings and text, with how often it stands there.
-INSERT INTO {postings} (stem, doc_id, ord, frequency)
-SELECT w.lexeme, d.doc_id, c.ord, cardinality(w.positions)
+-- Every stem of headings and text, with how often it stands there. What is longer than any word
+-- is a blob, and would not fit into the table's index.
+INSERT INTO {postings} (stem, doc_id, ord, frequency, words)
+SELECT w.lexeme, d.doc_id, c.ord, cardinality(w.positions),
+       sum(cardinality(w.positions)) OVER (PARTITION BY d.doc_id, c.ord)
 FROM documents d
 CROSS JOIN LATERAL (
     SELECT ord, array_to_string(heading_path, ' ') || ' ' || text AS words FROM chunks
     WHERE content_hash = d.content_hash AND parser = %(parser)s AND chunker = %(chunker)s
     OFFSET 0) c
 CROSS JOIN LATERAL unnest(to_tsvector('english', c.words)) w
-WHERE d.corpus = %(corpus)s AND d.bucket = %(bucket)s AND d.state = 'live'
-  AND d.doc_id = ANY (%(doc_ids)s);
+WHERE octet_length(w.lexeme) <= 500 AND d.corpus = %(corpus)s AND d.bucket = %(bucket)s
+  AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s);
 
 -- name: insert_rows
 -- The chunks of documents that came or changed, with their vectors.
 INSERT INTO {index} (doc_id, ord, bucket, acl, text_hash, words, embedding)
 SELECT d.doc_id, c.ord, d.bucket, d.acl, c.text_hash,
-       (SELECT coalesce(sum(frequency), 0) FROM {postings} p
-        WHERE p.doc_id = d.doc_id AND p.ord = c.ord),
+       coalesce((SELECT p.words FROM {postings} p
+                 WHERE p.doc_id = d.doc_id AND p.ord = c.ord LIMIT 1), 0),
        (SELECT e.embedding::halfvec FROM embeddings e WHERE e.scope = k.scope
         AND e.model = %(embedder)s AND e.text_hash = c.text_hash)
 FROM documents d
