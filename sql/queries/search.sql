@@ -20,9 +20,10 @@ SELECT word, stem, chunks, visible, total FROM question_stems(%(generation)s, %(
 SELECT doc_id, ord, score FROM search_words(%(generation)s, %(stems)s, %(candidates)s);
 
 -- name: candidates
--- All that a citation needs of the candidates of both legs.
+-- All that a citation needs of the candidates of both legs, looked up one by one: a join with a
+-- view that guards permissions would be made over all that may be seen.
 SELECT s.doc_id, s.ord, s.title, s.uri, s.heading_path, s.text, s.start_char AS start,
        s.end_char AS "end", s.content_hash, s.run_id,
        1 - (s.embedding <=> %(vector)s::halfvec) AS dense
 FROM unnest(%(doc_ids)s::text[], %(ords)s::integer[]) c (doc_id, ord)
-JOIN {served} s USING (doc_id, ord);
+CROSS JOIN LATERAL (SELECT * FROM {served} WHERE doc_id = c.doc_id AND ord = c.ord OFFSET 0) s;
