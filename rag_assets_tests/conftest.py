@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -30,24 +31,41 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
 
 
 @pytest.fixture
-def database(server: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+def database(new_database: Callable[[], DatabaseUrls]) -> DatabaseUrls:
     """URLs of a fresh database with the current schema."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    admin_url, urls = server.admin_url(database="postgres"), server.urls()
-    assert admin_url is not None
+    return new_database()
+
+
+@pytest.fixture
+def new_database(server: EmbeddedPostgres) -> Iterator[Callable[[], DatabaseUrls]]:
+    """Makes fresh databases, for tests that compare two."""
+    made: list[str] = []
+
+    def makes(*, template: str = TEMPLATE) -> DatabaseUrls:
+        made.append(f"test_{uuid.uuid4().hex[:12]}")
+        _administer(
+            server,
+            "CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy",
+            *(made[-1], template, "rag_assets_owner"),
+        )
+        return urls_in(server, made[-1])
+
+    yield makes
+    for name in made:
+        _administer(server, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def urls_in(server: EmbeddedPostgres, name: str) -> DatabaseUrls:
+    urls = server.urls()
     assert urls is not None
+    return DatabaseUrls(*(in_database(url, name) for url in (urls.owner, urls.writer, urls.reader)))
+
+
+def _administer(server: EmbeddedPostgres, statement: LiteralString, *names: str) -> None:
+    admin_url = server.admin_url(database="postgres")
+    assert admin_url is not None
     with psycopg.connect(admin_url, autocommit=True) as connection:
-        new, template = sql.Identifier(name), sql.Identifier(TEMPLATE)
-        owner = sql.Identifier("rag_assets_owner")
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
-                new, template, owner
-            )
-        )
-        yield DatabaseUrls(
-            *(in_database(url, name) for url in (urls.owner, urls.writer, urls.reader))
-        )
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(new))
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def in_database(url: str, name: str) -> str:

@@ -1,19 +1,27 @@
 """A folder as a source of documents."""
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from rag_assets.errors import SourceError
 from rag_assets.model import LocalFilesSettings, SourceObject
 
 _CLOCK_TICK_S = 0.05
 """File times move in ticks of a few milliseconds: a younger file may change without a trace."""
+_LOOKS = 10
+_LONGEST_ID = 1500
+"""Bytes: what the database's indexes hold beside a word."""
+_SHORTENED = re.compile(r".{100}…[0-9a-f]{16}\Z", re.DOTALL)
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -30,10 +38,18 @@ class LocalFiles:
                 yield found
 
     def read(self, doc_id: str) -> bytes | None:
-        path = _path_of(doc_id, Path(self.settings.path))
+        root = self._root()
+        path = _path_of(doc_id, root)
+        if _SHORTENED.search(doc_id) and not os.path.lexists(path):
+            raise SourceError(
+                f"The path of {doc_id} is longer than {_LONGEST_ID} bytes. Move the file further"
+                " up, or exclude it in the corpus's `source`."
+            )
+        if not _is_inside(path, root):
+            return None
         try:
-            return path.read_bytes()
-        except FileNotFoundError:
+            return _content(path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SourceError(
@@ -67,20 +83,43 @@ class LocalFiles:
 
     def _object(self, path: Path, root: Path) -> SourceObject | None:
         try:
-            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            if path.is_symlink() and not _is_inside(path, root):
                 return None
-            status = path.stat()
-        except FileNotFoundError:
+            status = _settled_status(path)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                return None
+            _unlistable(error)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        age = time.time() - status.st_ctime
-        if 0 <= age < _CLOCK_TICK_S:
-            time.sleep(_CLOCK_TICK_S)
-            status = path.stat()
         return SourceObject(
             doc_id=_doc_id(path.relative_to(root)),
             uri=path.absolute().as_uri(),
             source_hash=_source_hash(status),
         )
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Wherever links lead; `realpath`, unlike `Path.resolve`, does not raise where they circle."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def _settled_status(path: Path) -> os.stat_result:
+    """A file's status once its times are old enough to tell of any later write."""
+    status = path.stat()
+    for _ in range(_LOOKS):
+        if not 0 <= time.time() - status.st_ctime < _CLOCK_TICK_S:
+            break
+        time.sleep(_CLOCK_TICK_S)
+        status = path.stat()
+    return status
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file; a pipe or a folder that has taken its place has none to wait for."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        return file.read() if is_file else None
 
 
 def _source_hash(status: os.stat_result) -> bytes:
@@ -90,16 +129,25 @@ def _source_hash(status: os.stat_result) -> bytes:
 
 
 def _doc_id(relative: Path) -> str:
-    """The path in slashes; bytes that are no UTF-8 are escaped, for a database holds only text."""
-    return os.fsencode(relative.as_posix()).decode("utf-8", errors="backslashreplace")
+    r"""The path in slashes; bytes that are no UTF-8 are escaped, for a database holds only text.
+
+    >>> _doc_id(Path(os.fsdecode(b"caf\xe9.md"))), _doc_id(Path(r"caf\xe9.md"))
+    ('caf\\xe9.md', 'caf\\x5cxe9.md')
+    """
+    raw = os.fsencode(relative.as_posix()).replace(b"\\x", b"\\x5cx")
+    if len(raw) > _LONGEST_ID:
+        digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
+        return f"{_text(raw[: _LONGEST_ID // 2])}…{digest}"
+    return _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="backslashreplace")
 
 
 def _path_of(doc_id: str, root: Path) -> Path:
-    path = root / doc_id
-    if path.exists() or "\\x" not in doc_id:
-        return path
-    raw = doc_id.encode().decode("unicode_escape", errors="ignore")
-    return root / os.fsdecode(raw.encode("latin-1", errors="ignore"))
+    raw = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), doc_id.encode())
+    return root / os.fsdecode(raw)
 
 
 def _matches(name: PurePosixPath, pattern: str) -> bool:
@@ -117,7 +165,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(_WILD.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
-def _unlistable(error: OSError) -> None:
+def _unlistable(error: OSError) -> NoReturn:
     raise SourceError(
         f"The source cannot be listed: {error.filename}: {error.strerror}. Nothing was deleted."
         " Mend it, and run again."

@@ -1,7 +1,7 @@
 """The step behind `chunks`: cuts texts into passages along their own structure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TEXTS_A_COMMIT = 64
 """Texts cut and written together."""
+LONGEST_LINE = 20_000
+"""Characters without a line end that are still cut as a whole."""
 VERSION = 1
 """Raise it when the same text is cut otherwise: a new generation is then built."""
 _IDENTITY = re.compile(rf"markdown@{VERSION}:(\d+)-(\d+)")
@@ -64,14 +66,45 @@ class MarkdownChunker:
                 heading_path=heading_path(document.headings, start),
                 tokens=estimated_tokens(text),
             )
-            for ord_, (start, text) in enumerate(self._splitter.chunk_indices(document.text))
+            for ord_, (start, text) in enumerate(self._passages(document.text))
         )
+
+    def _passages(self, text: str) -> Iterator[tuple[int, str]]:
+        for begin, end in stretches(text, LONGEST_LINE):
+            for start, passage in self._splitter.chunk_indices(text[begin:end]):
+                if passage.strip():  # control characters alone are no passage
+                    yield begin + start, passage
 
     @cached_property
     def _splitter(self) -> "MarkdownSplitter":
         from semantic_text_splitter import MarkdownSplitter
 
         return MarkdownSplitter((self._settings.min_chars, self._settings.max_chars))
+
+
+def stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:
+    r"""The whole text, except that endless lines stand apart, in pieces broken at white space.
+
+    The splitter's time grows with the square of what it finds no structure in, such as an
+    embedded picture.
+
+    >>> list(stretches("short\n" + "ab " * 4, 10))
+    [(0, 6), (6, 15), (15, 18)]
+    >>> list(stretches("short\nshort", 10))
+    [(0, 11)]
+    """
+    begin = 0
+    for line in re.finditer(rf"[^\n]{{{longest + 1},}}\n?", text):
+        if begin < line.start():
+            yield begin, line.start()
+        begin = line.start()
+        while line.end() - begin > longest:
+            end = begin + longest
+            end = max(text.rfind(" ", begin, end) + 1, 0) or end
+            yield begin, end
+            begin = end
+    if begin < len(text):
+        yield begin, len(text)
 
 
 def estimated_tokens(text: str) -> int:

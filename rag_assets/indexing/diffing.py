@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from rag_assets.model import DocumentState, ObservedDocument, SourceObject
 
+_DELETED = DocumentState.DELETED
+
 
 @dataclass(frozen=True, slots=True)
 class Differences:
@@ -33,23 +35,23 @@ def differences(
     for found in listed:
         seen.add(found.doc_id)
         before = known.get(found.doc_id)
-        if before is None or before.state is DocumentState.DELETED or before.parser != parser:
+        if before is None or _must_be_read(found, before, parser):
             to_read.append(found)
-        elif before.source_hash != found.source_hash:
-            if not _older(found, before):
-                to_read.append(found)
-        elif (before.uri, before.acl) != (found.uri, acl):
+        elif (before.uri, before.acl) != (found.uri, acl) and before.state is not _DELETED:
             to_describe.append(replace(before, uri=found.uri, acl=acl))
         else:
             unchanged += 1
     gone = tuple(
-        replace(document, state=DocumentState.DELETED)
+        replace(document, state=_DELETED)
         for doc_id, document in known.items()
-        if doc_id not in seen and document.state is not DocumentState.DELETED
+        if doc_id not in seen and document.state is not _DELETED
     )
     return Differences(tuple(to_read), tuple(to_describe), gone, unchanged)
 
 
-def _older(found: SourceObject, before: ObservedDocument) -> bool:
-    """A source with rising numbers never takes a document back."""
-    return found.rev is not None and before.rev is not None and found.rev < before.rev
+def _must_be_read(found: SourceObject, before: ObservedDocument, parser: str) -> bool:
+    """A source with rising numbers never takes a document back, nor revives a deleted one so."""
+    if found.rev is not None and before.rev is not None and found.rev < before.rev:
+        return False
+    known = (before.source_hash, before.parser)
+    return before.state is _DELETED or known != (found.source_hash, parser)

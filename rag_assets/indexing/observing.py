@@ -178,11 +178,12 @@ class _Observation:
         batch: _Batch,
     ) -> None:
         """What was read before stays; every run tries again, for no hash vouches for it."""
-        if before is None or not _lives(before):
-            never_read = replace(
-                self._document(each, b""), source_hash=b"", state=DocumentState.DEAD
-            )
-            batch.documents.append(never_read)
+        if before is not None and _lives(before):
+            now = replace(before, source_hash=b"", uri=each.uri, acl=self.corpus.acl)
+        else:
+            now = replace(self._document(each, b""), source_hash=b"", state=DocumentState.DEAD)
+        if now != before:
+            batch.documents.append(now)
         batch.dead_letters.append(self._letter(each, "read", error))
 
     def _document(self, each: SourceObject, key: bytes) -> ObservedDocument:

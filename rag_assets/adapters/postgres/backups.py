@@ -5,17 +5,19 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any
 
 from rag_assets.adapters.postgres import migrations, queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.settings import DatabaseUrls
 
+# No row of a document can look like these lines: its columns are parted by tabs.
 _COPIED_VERSION = re.compile(
-    r"^COPY rag_assets\.schema_migrations.*?\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL
+    r"^COPY rag_assets\.schema_migrations [^\t\n]* FROM stdin;\n(.*?)^\\\.$",
+    re.MULTILINE | re.DOTALL,
 )
-_NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = .*\n", re.MULTILINE)
+_NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = \d+;\n", re.MULTILINE)
 _DUMP = (
     "--format=custom",
     "--schema=rag_assets",
@@ -83,7 +85,7 @@ def _script(file: Path, programs: Path) -> str:
     found = subprocess.run(
         [programs / "pg_restore", "--no-owner", "--file=-", file],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if found.returncode:
@@ -109,21 +111,18 @@ def _refuse_newer(script: str, file: Path) -> None:
 
 def _run(command: Sequence[str | Path], url: str, failed: str, *, stdin: str | None = None) -> None:
     """The password goes through the environment: arguments can be read by every user."""
-    parts = urlsplit(url)
-    user, _, place = parts.netloc.rpartition("@")
-    name = user.partition(":")[0]
-    bare = urlunsplit(parts._replace(netloc=f"{name}@{place}"))
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    parts: dict[str, Any] = conninfo_to_dict(url)
+    password = parts.pop("password", "")
+    options = f"{parts.pop('options', '')} -c lock_timeout=60s"
     done = subprocess.run(
-        [*command, f"--dbname={bare}"],
+        [*command, f"--dbname={make_conninfo(**parts)}"],
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
-        env={
-            **os.environ,
-            "PGPASSWORD": unquote(parts.password or ""),
-            "PGOPTIONS": "-c lock_timeout=60s",
-        },
+        env={**os.environ, "PGPASSWORD": password, "PGOPTIONS": options},
     )
     if done.returncode:
         raise DatabaseError(f"{failed}: {_last_line(done.stderr)}.")

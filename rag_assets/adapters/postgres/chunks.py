@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
 
 
+ROWS_AT_ONCE = 200
+
+
 class PostgresChunks:
     """The store behind `chunks`."""
 
@@ -27,8 +30,9 @@ class PostgresChunks:
 
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         with connect(self._url) as connection:
-            for row in _stream(connection, "unchunked", _which(generation, buckets)):
-                yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
+            for rows in _pieces(connection, "unchunked", _which(generation, buckets)):
+                for row in rows:
+                    yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
 
     def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
         """Writes texts' chunks with the mark that they are cut; returns how many were new."""
@@ -70,10 +74,22 @@ class PostgresEmbeddings:
         self._url = url
 
     def unembedded(self, generation: Generation, buckets: Sequence[int]) -> Iterator[Chunk]:
-        """Chunks whose text the generation's model has never seen, each text once."""
-        with connect(self._url) as connection:
-            for row in _stream(connection, "unembedded", _which(generation, buckets)):
-                yield Chunk(**row | {"heading_path": tuple(row["heading_path"])})
+        """Chunks whose text the generation's model has never seen, each text once.
+
+        While it is read, other runs over the same buckets wait: no text is paid for twice.
+        """
+        which = _which(generation, buckets)
+        with connect(self._url) as connection, connection.transaction():
+            for bucket in sorted(buckets):
+                connection.execute(_query("hold_embedding"), which | {"bucket": bucket})
+            for rows in _pieces(connection, "unembedded", which):
+                chunks = [_chunk(row) for row in rows]
+                hashes = [chunk.text_hash for chunk in chunks]
+                found = connection.execute(
+                    _query("embedded_meanwhile"), which | {"text_hashes": hashes}
+                )
+                meanwhile = {row["text_hash"] for row in found}
+                yield from (chunk for chunk in chunks if chunk.text_hash not in meanwhile)
 
     def add_embeddings(
         self,
@@ -112,11 +128,14 @@ class PostgresEmbeddings:
             return [row["text_hash"] for row in rows]
 
 
-def _stream(connection: "Connection", name: str, which: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of a large result, a few hundred at a time."""
+def _pieces(
+    connection: "Connection", name: str, which: dict[str, Any]
+) -> Iterator[list[dict[str, Any]]]:
+    """A large result, a few hundred rows at a time."""
     with connection.transaction(), connection.cursor(name=name) as cursor:
-        cursor.itersize = 200
-        yield from cursor.execute(_query(name), which)
+        cursor.execute(_query(name), which)
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield rows
 
 
 def _which(generation: Generation, buckets: Sequence[int] = ()) -> dict[str, Any]:
@@ -129,6 +148,10 @@ def _which(generation: Generation, buckets: Sequence[int] = ()) -> dict[str, Any
         "embedder": generation.recipe.embedder,
         "dimensions": generation.recipe.dimensions,
     }
+
+
+def _chunk(row: dict[str, Any]) -> Chunk:
+    return Chunk(**row | {"heading_path": tuple(row["heading_path"])})
 
 
 def _chunk_row(chunk: Chunk) -> dict[str, Any]:

@@ -64,7 +64,12 @@ def _explained(url: str) -> Iterator[None]:
             f"The database at {place} has no room left: {_first_line(error)}. What was published"
             " stays; make room and run again."
         ) from error
-    except (errors.LockNotAvailable, errors.QueryCanceled) as error:
+    except (
+        errors.LockNotAvailable,
+        errors.QueryCanceled,
+        errors.DeadlockDetected,
+        errors.SerializationFailure,
+    ) as error:
         raise DatabaseError(
             f"The database at {place} gave up waiting: {_first_line(error)}. Another run is at work"
             " on the same thing; run again when it has ended."

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
-from rag_assets.adapters.postgres.generations import PostgresGenerations
+from rag_assets.adapters.postgres.generations import living
 from rag_assets.errors import ConfigurationError
 from rag_assets.model import GenerationState, bucket_of
 
@@ -40,12 +40,13 @@ class PostgresCorpora:
 
     def remove(self, corpus: str) -> Removed:
         """Takes a corpus out of the database, in one transaction. Its source is not touched."""
-        found = self._find(corpus)
-        which = {"corpus": corpus, "scope": found.scope}
         with connect(self._url) as connection, connection.transaction():
+            found = _locked(connection, corpus)
+            connection.execute(_query("lock_texts"))
+            which = {"corpus": corpus, "scope": found.scope}
             counts = only_row(connection.execute(_query("corpus_counts"), which))
             connection.execute(_query("unpublish"), which)
-            for generation in PostgresGenerations(self._url).living(corpus):
+            for generation in living(connection, corpus):
                 connection.execute(
                     queries.load("generations")["end"],
                     {"generation": generation.number, "state": str(GenerationState.DROPPED)},
@@ -57,26 +58,28 @@ class PostgresCorpora:
 
     def rebucket(self, corpus: str, buckets: int, *, run_id: str) -> int:
         """Moves every row to its new bucket; embeds nothing; returns the documents moved."""
-        before = self._find(corpus).buckets
-        living = PostgresGenerations(self._url).living(corpus)
         with connect(self._url) as connection, connection.transaction():
-            connection.execute(_query("lock_corpus"))
+            before = _locked(connection, corpus).buckets
             move = _Move(connection, corpus, buckets, run_id)
             moved = move.documents()
-            for generation in living:
+            for generation in living(connection, corpus):
                 move.generation(generation.number)
             move.fences(before)
         return moved
 
-    def _find(self, corpus: str) -> RegisteredCorpus:
-        registered = {each.corpus: each for each in self.registered()}
-        if corpus not in registered:
-            names = ", ".join(registered) or "none"
-            raise ConfigurationError(
-                f"The database has no corpus {corpus!r}; it has: {names}."
-                " (A corpus is there once it has been materialized.)"
-            )
-        return registered[corpus]
+
+def _locked(connection: "Connection", corpus: str) -> RegisteredCorpus:
+    """A corpus that nobody else records, merges or opens generations of, until the end."""
+    connection.execute(queries.load("generations")["one_at_a_time"], {"corpus": corpus})
+    row = connection.execute(_query("lock_corpus"), {"corpus": corpus}).fetchone()
+    if row is None:
+        registered = connection.execute(_query("registered"))
+        names = ", ".join(each["corpus"] for each in registered) or "none"
+        raise ConfigurationError(
+            f"The database has no corpus {corpus!r}; it has: {names}."
+            " (A corpus is there once it has been materialized.)"
+        )
+    return RegisteredCorpus(**row)
 
 
 class _Move:

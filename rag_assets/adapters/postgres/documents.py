@@ -38,7 +38,7 @@ class PostgresDocuments:
             _register(connection, corpus)
             for bucket in sorted(buckets):
                 connection.execute(_query("hold_bucket"), {"corpus": corpus.name, "bucket": bucket})
-            yield HeldPostgresBuckets(connection, corpus.name, buckets, run)
+            yield HeldPostgresBuckets(connection, corpus, buckets, run)
 
     def dead_letters(self, corpus: str) -> list[DeadLetter]:
         with connect(self._url) as connection:
@@ -71,13 +71,15 @@ class HeldPostgresBuckets:
     """Buckets under this connection's lock, with the epochs from before the source was read."""
 
     def __init__(
-        self, connection: "Connection", corpus: str, buckets: Sequence[int], run: RunIdentity
+        self, connection: "Connection", corpus: Corpus, buckets: Sequence[int], run: RunIdentity
     ) -> None:
         self._connection = connection
-        self._corpus = corpus
+        self._corpus = corpus.name
+        self._of_buckets = corpus.buckets
         self._buckets = list(buckets)
         self._run = run
-        rows = connection.execute(_query("epochs"), {"corpus": corpus, "buckets": self._buckets})
+        which = {"corpus": corpus.name, "buckets": self._buckets}
+        rows = connection.execute(_query("epochs"), which)
         self._epochs: dict[int, int] = {row["bucket"]: row["epoch"] for row in rows}
 
     @property
@@ -101,22 +103,26 @@ class HeldPostgresBuckets:
         who = {"corpus": self._corpus, "bucket": bucket, **asdict(self._run)}
         with self._connection.transaction(), self._connection.cursor() as cursor:
             self._raise_epoch(bucket, who)
-            cursor.executemany(_query("add_text"), [_text_row(text) for text in texts])
+            # In one order everywhere: two runs that add the same texts must not wait in a circle.
+            in_order = sorted(texts, key=lambda text: (text.content_hash, text.parser))
+            cursor.executemany(_query("add_text"), [_text_row(text) for text in in_order])
             rows = [who | _document_row(document) for document in documents]
             for name in ("put_document", "end_version", "begin_version"):
                 cursor.executemany(_query(name), rows)
-            settled = [row for row in rows if row["state"] != DocumentState.DEAD]
+            bad = {letter.doc_id for letter in dead_letters}
+            settled = [row for row in rows if row["state"] != "dead" and row["doc_id"] not in bad]
             cursor.executemany(_query("clear_dead_letter"), settled)
             letters = [who | {**asdict(letter), **who} for letter in dead_letters]
             cursor.executemany(_query("put_dead_letter"), letters)
 
     def _raise_epoch(self, bucket: int, who: Mapping[str, object]) -> None:
-        epoch = self._epochs.get(bucket, 0)
-        raised = self._connection.execute(_query("raise_epoch"), {**who, "epoch": epoch}).fetchone()
+        fence = {"epoch": self._epochs.get(bucket, 0), "buckets": self._of_buckets}
+        raised = self._connection.execute(_query("raise_epoch"), {**who, **fence}).fetchone()
         if raised is None:
             raise StaleRunError(
-                f"Bucket {bucket} of corpus {self._corpus!r} was recorded by another run meanwhile;"
-                " nothing was written. Run again: it starts from what is there now."
+                f"Bucket {bucket} of corpus {self._corpus!r} was recorded, moved or removed by"
+                " another run meanwhile; nothing was written. Run again: it starts from what is"
+                " there now."
             )
         self._epochs[bucket] = raised["epoch"]
 

@@ -69,22 +69,21 @@ class PostgresGenerations:
 
     def living(self, corpus: str) -> list[Generation]:
         with connect(self._url) as connection:
-            return _living(connection, corpus)
+            return living(connection, corpus)
 
     def open(self, corpus: str, recipe: Recipe) -> Generation:
         """The living generation of this recipe. A build of another recipe is cancelled by it."""
         with connect(self._url) as connection:
-            if found := _with_recipe(_living(connection, corpus), recipe):
+            there = living(connection, corpus)
+            found = _with_recipe(there, recipe)
+            if found and not _superseded(there, recipe):
                 return found
             with connection.transaction():
                 connection.execute(_query("one_at_a_time"), {"corpus": corpus})
-                living = _living(connection, corpus)
-                if found := _with_recipe(living, recipe):
-                    return found
-                for generation in living:
-                    if generation.state in {GenerationState.BUILDING, GenerationState.CANDIDATE}:
-                        _end(connection, generation.number, GenerationState.CANCELLED)
-                return _create(connection, corpus, recipe)
+                there = living(connection, corpus)
+                for generation in _superseded(there, recipe):
+                    _end(connection, generation.number, GenerationState.CANCELLED)
+                return _with_recipe(there, recipe) or _create(connection, corpus, recipe)
 
     def unfinished(self, generation: Generation) -> Unfinished:
         with connect(self._url) as connection:
@@ -145,7 +144,7 @@ class PostgresGenerations:
                     f"Corpus {corpus!r} has no earlier generation to go back to: only one was ever"
                     " published, or the earlier ones have been dropped."
                 )
-            return _numbered(_living(connection, corpus), corpus, row["generation"])
+            return _numbered(living(connection, corpus), corpus, row["generation"])
 
     def numbered(self, corpus: str, number: int) -> Generation:
         """A living generation by its number."""
@@ -191,7 +190,8 @@ def _only_corpus(connection: "Connection") -> str:
     )
 
 
-def _living(connection: "Connection", corpus: str) -> list[Generation]:
+def living(connection: "Connection", corpus: str) -> list[Generation]:
+    """Everything that receives changes, oldest first, in a transaction of the caller's."""
     return [_generation(row) for row in connection.execute(_query("living"), {"corpus": corpus})]
 
 
@@ -204,6 +204,12 @@ def _generation(row: dict[str, Any]) -> Generation:
         index=IndexSettings(m=row["hnsw_m"], ef_construction=row["hnsw_ef_construction"]),
     )
     return Generation(row["generation"], row["corpus"], GenerationState(row["state"]), recipe)
+
+
+def _superseded(generations: list[Generation], recipe: Recipe) -> list[Generation]:
+    """Builds that were never published, of settings that are no longer those of the corpus."""
+    unpublished = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+    return [each for each in generations if each.state in unpublished and each.recipe != recipe]
 
 
 def _with_recipe(generations: list[Generation], recipe: Recipe) -> Generation | None:

@@ -57,8 +57,18 @@ class PostgresIndex:
         self, generation: Generation, buckets: Sequence[int], run: RunIdentity
     ) -> dict[int, Merged]:
         """Brings each bucket to what is observed now, each in a transaction of its own."""
+        from psycopg import errors
+
         with connect(self._url, vectors=True) as connection:
-            return {bucket: _Merge(connection, generation, bucket, run).run() for bucket in buckets}
+            try:
+                return {
+                    bucket: _Merge(connection, generation, bucket, run).run() for bucket in buckets
+                }
+            except errors.UndefinedTable as error:
+                raise DatabaseError(
+                    f"Generation {generation.number} of {generation.corpus!r} was ended by another"
+                    " run while it was merged. Run again: it works on those that live."
+                ) from error
 
     def mismatches(self, generation: Generation) -> list[dict[str, int]]:
         """Buckets whose rows are not what their manifest says."""
@@ -118,6 +128,7 @@ class _Merge:
         return Merged(manifest["documents"], manifest["chunks"], waiting=changes.waiting)
 
     def _apply(self) -> Merged:
+        self._run("lock_corpus")
         self._run("open_manifest")
         manifest = only_row(self._run("manifest"))
         changes = self._changes()

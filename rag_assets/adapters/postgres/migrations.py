@@ -148,6 +148,11 @@ def _make_roles(connection: "Connection", urls: DatabaseUrls) -> None:
                 )
             if login and not _is_member(connection, login, group):
                 connection.execute(sql.SQL(_query("join_group")).format(**names))
+        except (errors.DuplicateObject, errors.UniqueViolation) as error:
+            raise DatabaseError(
+                f"The roles of {where(url)} were made by somebody else at the same moment, for"
+                " another database of this server. Run `rag-assets migrate` again."
+            ) from error
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"The owner may not make the role {group}. Let an administrator run:"
