@@ -167,7 +167,7 @@ class RetrievalSettings:
     candidates: int = 100
     ef_search: int = 100
     lexical_weight: float = 0.5
-    min_support: float = 0.45
+    min_support: float = 0.42
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from rag_assets.model import (
     Chunk,
@@ -66,6 +66,17 @@ class Embedder(Protocol):
     def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
 
     def embed_question(self, text: str) -> Vectors: ...
+
+
+@runtime_checkable
+class SentenceEmbedder(Protocol):
+    """What an embedder also offers if a vector costs it no more than a look into a table.
+
+    Sentences are then compared with the question while it is answered; else only passages are.
+    """
+
+    def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors; all zero where the model knows no word of the text."""
 
 
 # --- the stores of the offline half ------------------------------------------------------------

@@ -60,34 +60,39 @@ class WordLlamaEmbedder:
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Text by text: a vector does not depend on what else stands in its batch."""
+        vectors = self.sentence_vectors(texts)
+        for text, vector in zip(texts, vectors, strict=True):
+            if not vector.any():
+                raise EmbeddingError(
+                    f"{self.identity} has no vector for the text that begins {text[:40]!r}:"
+                    " it holds no word that the model knows. Leave this text out."
+                )
+        return vectors
+
+    def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
         import numpy as np
 
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(texts), BATCH):
-            batch = texts[start : start + BATCH]
-            tokens = self._model.tokenizer.encode_batch_fast(
-                [as_embedded(text) for text in batch], add_special_tokens=False
-            )
-            for row, (text, encoding) in enumerate(zip(batch, tokens, strict=True), start):
-                vectors[row] = self._vector(text, encoding.ids)
+            batch = [as_embedded(text) for text in texts[start : start + BATCH]]
+            tokens = self._model.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for row, encoding in enumerate(tokens, start):
+                vectors[row] = self._vector(encoding.ids)
         return vectors
 
     def embed_question(self, text: str) -> Vectors:
         row: Vectors = self.embed_documents([text])[0]
         return row
 
-    def _vector(self, text: str, token_ids: list[int]) -> Vectors:
+    def _vector(self, token_ids: list[int]) -> Vectors:
         import numpy as np
 
-        total = self._model.embedding[token_ids].sum(axis=0)
+        total: Vectors = self._model.embedding[token_ids].sum(axis=0)
         length = float(np.linalg.norm(total))
         if not np.isfinite(length) or length < np.finfo(np.float32).tiny:
-            raise EmbeddingError(
-                f"{self.identity} has no vector for the text that begins {text[:40]!r}:"
-                " it holds no word that the model knows. Leave this text out."
-            )
-        vector: Vectors = total / np.float32(length)
-        return vector
+            return np.zeros_like(total)
+        unit: Vectors = total / np.float32(length)
+        return unit
 
     @cached_property
     def _model(self) -> Any:  # the package is not typed

@@ -4,24 +4,29 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rag_assets.answering.matching import coverage, stems
+from rag_assets.answering.likeness import Likeness, heading_of
+from rag_assets.answering.matching import adjacency, coverage, stems
 from rag_assets.answering.units import Unit, UnitKind, units
 from rag_assets.model import Hit
 
 CHUNKS_READ = 8
 PASSAGES = 3
 
-CHUNK_WEIGHT = 0.5
-UNIT_WEIGHT = 0.2
+CHUNK_WEIGHT = 0.4
 PASSAGE_WEIGHT = 0.2
-CONTEXT_WEIGHT = 0.1
+LIKENESS_WEIGHT = 0.27
+HEADING_WEIGHT = 0.05
+HEADING_ADJACENCY_WEIGHT = 0.05
+COMMAND_WEIGHT = 0.03
+"""For a question that asks how to do something, and a passage with code."""
 WORTH_ADDING = 0.75
 """A further passage must score this share of the first one."""
 
-PASSAGE_CHARS = 300
-"""How far a unit grows over its own paragraph or list, for a sentence alone says little."""
+PASSAGE_CHARS = 600
+"""How far a unit grows over its own section, for a sentence alone says little."""
 MIN_WORDS = 3
 MAX_PASSAGE_CHARS = 700
+ASKS_HOW = re.compile(r"\bhow\s+(?:do|can|could|should|may|would|to)\b", re.IGNORECASE)
 LINK = re.compile(r"\[[^\]]*\]\([^)]*\)")
 ANNOUNCED = (UnitKind.CODE, UnitKind.ITEM, UnitKind.ROW)
 LEANS_BACK = re.compile(
@@ -45,10 +50,17 @@ class Passage:
         return self.hit.text[self.start : self.end]
 
 
-def extracted(hits: Sequence[Hit], weights: Mapping[str, float]) -> tuple[Passage, ...]:
+def extracted(
+    hits: Sequence[Hit], question: str, weights: Mapping[str, float], alike: Likeness
+) -> tuple[Passage, ...]:
     """At most three passages, the best first."""
+    asks_how = bool(ASKS_HOW.search(question))
     ranked = sorted(
-        (passage for hit in hits[:CHUNKS_READ] for passage in _passages(hit, weights)),
+        (
+            passage
+            for hit in hits[:CHUNKS_READ]
+            for passage in _passages(hit, weights, alike, asks_how=asks_how)
+        ),
         key=lambda passage: -passage.score,
     )
     chosen: list[Passage] = []
@@ -79,20 +91,26 @@ def _touch(one: Passage, other: Passage) -> bool:
     )
 
 
-def _passages(hit: Hit, weights: Mapping[str, float]) -> Iterator[Passage]:
+def _passages(
+    hit: Hit, weights: Mapping[str, float], alike: Likeness, *, asks_how: bool
+) -> Iterator[Passage]:
     text, found = hit.text, units(hit.text, first=hit.start == 0)
-    stems_of = [stems(text[unit.start : unit.end]) for unit in found]
-    headings = stems(" ".join([hit.title, *hit.heading_path]))
+    above = stems(" ".join([hit.title, *hit.heading_path]))
     for number, unit in enumerate(found):
         if _says_too_little(text[unit.start : unit.end], unit.kind):
             continue
         first, last = _whole(text, found, number)
-        around = stems_of[max(0, number - 1) : number + 2]
+        whole = [text[each.start : each.end] for each in found[first : last + 1]]
+        heading = heading_of(hit, unit)
+        with_command = any(each.kind is UnitKind.CODE for each in found[first : last + 1])
+        stems_of_all = above.union(stems(heading), *map(stems, whole))
         score = (
             CHUNK_WEIGHT * hit.score
-            + UNIT_WEIGHT * coverage(weights, stems_of[number])
-            + PASSAGE_WEIGHT * coverage(weights, headings.union(*stems_of[first : last + 1]))
-            + CONTEXT_WEIGHT * coverage(weights, headings.union(*around))
+            + PASSAGE_WEIGHT * coverage(weights, stems_of_all)
+            + LIKENESS_WEIGHT * alike.of(whole, under=heading)
+            + HEADING_WEIGHT * coverage(weights, stems(heading))
+            + HEADING_ADJACENCY_WEIGHT * adjacency(weights, heading)
+            + COMMAND_WEIGHT * (asks_how and with_command)
         )
         yield Passage(hit, *_characters(text, found, first, last), score)
 
@@ -108,24 +126,26 @@ def _whole(text: str, found: Sequence[Unit], number: int) -> tuple[int, int]:
     first, last = number, number
     if number and _leans_back(text, found[number - 1], found[number]):
         first -= 1
-    while _grows(found, last, last + 1, found[first].start):
-        last += 1
-    while _grows(found, first, first - 1, found[last].end):
-        first -= 1
+    before, after = True, True
+    while before or after:
+        after = _grows(found, last, last + 1, found[first].start)
+        last += after
+        before = _grows(found, first, first - 1, found[last].end)
+        first -= before
     if first == number and first and _leans_back(text, found[first - 1], found[first]):
         first -= 1
     return first, _announced(text, found, first, last)
 
 
 def _grows(found: Sequence[Unit], edge: int, beyond: int, far_end: int) -> bool:
-    """Over sentences of one paragraph and items of one list, as far as that is short."""
+    """Over what stands in one section without a gap, as far as that is short."""
     if not 0 <= beyond < len(found):
         return False
     one, other = found[edge], found[beyond]
     near_end = other.end if beyond > edge else other.start
-    sentences = one.kind is other.kind is UnitKind.SENTENCE and one.block == other.block
-    items = one.kind is other.kind is UnitKind.ITEM and abs(one.block - other.block) == 1
-    return (sentences or items) and abs(near_end - far_end) <= PASSAGE_CHARS
+    in_parts = UnitKind.CODE_PART in (one.kind, other.kind)
+    apart = abs(one.block - other.block) > 1
+    return not apart and not in_parts and abs(near_end - far_end) <= PASSAGE_CHARS
 
 
 def _leans_back(text: str, before: Unit, unit: Unit) -> bool:

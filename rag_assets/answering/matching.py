@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import Stemmer
@@ -12,6 +13,9 @@ from rag_assets.model import QuestionTerm
 
 WORD = re.compile(r"\w(?:[\w.\-/]*\w)?")
 SEPARATOR = re.compile(r"[_.\-/]+")
+
+TEXTS_KEPT = 16384
+"""Texts whose stems are remembered: what one question reads, the next one often reads again."""
 
 CARRIERS = frozenset(
     re.findall(
@@ -31,8 +35,13 @@ CARRIERS = frozenset(
 """Words that carry a question and are not its subject, though a corpus may hardly have them."""
 
 CARRIER_WEIGHT = 0.3
+UNKNOWN_NAME_WEIGHT = 1.5
+"""A name that the corpus has never heard of is likely what the question is about."""
+MISSPELT_LETTERS = 5
+"""Shorter words are too often other words."""
 
 
+@lru_cache(TEXTS_KEPT)
 def stems(text: str) -> frozenset[str]:
     """The stems a database may know of this text: of each word, and of the parts of a compound.
 
@@ -54,16 +63,55 @@ def weights(terms: Sequence[QuestionTerm], *, chunks: int) -> dict[str, float]:
     >>> {stem: round(weight, 2) for stem, weight in weights([rare, common], chunks=100).items()}
     {'a': 4.21, 'b': 0.11}
     """
-    return {
-        term.stem: _rarity(term, chunks) * (CARRIER_WEIGHT if term.word.lower() in CARRIERS else 1)
-        for term in parted(terms)
-    }
+    return {term.stem: _rarity(term, chunks) * _standing(term) for term in parted(terms)}
 
 
 def _rarity(term: QuestionTerm, chunks: int) -> float:
     """A word that stands only where this reader may not look is as unknown as any other."""
     held = term.chunks if term.visible else 0
     return math.log1p((chunks - held + 0.5) / (held + 0.5))
+
+
+def _standing(term: QuestionTerm) -> float:
+    """What a word is in the question, whatever the corpus: its subject, or what carries it."""
+    if term.word.lower() in CARRIERS:
+        return CARRIER_WEIGHT
+    is_name = term.word.isupper() or any(map(str.isdigit, term.word))
+    return UNKNOWN_NAME_WEIGHT if is_name and not term.visible else 1
+
+
+def mended(
+    weights: Mapping[str, float], terms: Sequence[QuestionTerm], known: Iterable[str]
+) -> dict[str, float]:
+    """With a misspelt word counted as the word that the candidates have in its place.
+
+    >>> misspelt = QuestionTerm("exlude", "exlud", 0, visible=False)
+    >>> mended({"exlud": 4.0, "file": 1.0}, [misspelt], ["exclud", "exist", "file"])
+    {'exclud': 4.0, 'file': 1.0}
+    """
+    unknown = {
+        term.stem for term in terms if not term.visible and len(term.stem) >= MISSPELT_LETTERS
+    }
+    alike = [stem for stem in known if len(stem) >= MISSPELT_LETTERS] if unknown else []
+    meant = {
+        stem: min((each for each in alike if _misspells(stem, each)), default=stem)
+        for stem in unknown
+    }
+    return {meant.get(stem, stem): weight for stem, weight in weights.items()}
+
+
+def _misspells(stem: str, known: str) -> bool:
+    """With a letter left out or two letters swapped; with another letter it may be another word.
+
+    >>> _misspells("exlud", "exclud"), _misspells("polciy", "policy"), _misspells("world", "word")
+    (True, True, False)
+    """
+    if len(known) == len(stem) + 1:
+        return any(known[:at] + known[at + 1 :] == stem for at in range(len(known)))
+    return len(known) == len(stem) and any(
+        known[:at] + known[at + 1] + known[at] + known[at + 2 :] == stem != known
+        for at in range(len(known) - 1)
+    )
 
 
 def parted(terms: Sequence[QuestionTerm]) -> list[QuestionTerm]:

@@ -8,8 +8,9 @@ from rag_assets.answering.citing import cited
 from rag_assets.answering.deduplicating import distinct
 from rag_assets.answering.extracting import extracted
 from rag_assets.answering.fusing import fused
-from rag_assets.answering.matching import weights
-from rag_assets.answering.reranking import reranked
+from rag_assets.answering.likeness import Likeness, likeness
+from rag_assets.answering.matching import mended, stems, weights
+from rag_assets.answering.reranking import LOOKED_AT, reranked
 from rag_assets.answering.supporting import lexical_support, never_mentioned
 from rag_assets.model import Answer, Found, Hit, PublishedIndex, SearchResult
 from rag_assets.ports import Embedder, SearchIndex
@@ -29,6 +30,7 @@ class Retrieved:
     found: Found
     wanted: Mapping[str, float]
     """How much each stem of the question weighs."""
+    alike: Likeness
     hits: tuple[Hit, ...]
 
 
@@ -64,7 +66,7 @@ def answer(
     """An extractive answer with its citations; none where the corpus does not support one."""
     retrieved = _retrieve(question, index, embedder_for, corpus, principals)
     found, hits = retrieved.found, retrieved.hits
-    passages = extracted(hits, retrieved.wanted)
+    passages = extracted(hits, retrieved.question, retrieved.wanted, retrieved.alike)
     support = lexical_support(passages, hits, retrieved.wanted)
     supported = support >= retrieved.published.retrieval.min_support
     return Answer(
@@ -87,8 +89,11 @@ def _retrieve(
 ) -> Retrieved:
     question = asked(question)
     published = index.published(corpus)
-    vector = embedder_for(published.embedder).embed_question(question)
+    embedder = embedder_for(published.embedder)
+    vector = embedder.embed_question(question)
     found = index.find(published, question=question, vector=vector, principals=principals)
-    wanted = weights(found.terms, chunks=found.chunks)
     hits = distinct(fused(found.hits, lexical_weight=published.retrieval.lexical_weight))
-    return Retrieved(question, published, found, wanted, reranked(hits, wanted))
+    known = frozenset[str]().union(*(stems(hit.text) for hit in hits[:LOOKED_AT]))
+    wanted = mended(weights(found.terms, chunks=found.chunks), found.terms, known)
+    alike = likeness(embedder, vector, hits[:LOOKED_AT])
+    return Retrieved(question, published, found, wanted, alike, reranked(hits, wanted, alike))

@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 MAX_UNIT_CHARS = 400
 MAX_CODE_CHARS = 700
+TEXTS_KEPT = 4096
+"""Chunks that were read lately, for the best ones come again with the next question."""
 
 FENCE = re.compile(r"[ \t]*(?:> ?)?(`{3,}|~{3,})[ \t]*(.*)")
 HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
@@ -40,6 +43,8 @@ class UnitKind(StrEnum):
     ROW = "row"
     CODE = "code"
     CODE_PART = "code part"
+    HEADING = "heading"
+    """Of a block only: no unit is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,15 @@ class Unit:
     """The smallest thing that can be quoted.
 
     `block` is the number of its paragraph, item, table or code; what stands between two blocks and
-    cannot be quoted, such as a heading, has a number too.
+    cannot be quoted, such as a heading, has a number too. `heading` is the last one above it in
+    this text, empty where there is none.
     """
 
     kind: UnitKind
     start: int
     end: int
     block: int
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class Block:
     lines: tuple[Line, ...]
 
 
+@lru_cache(TEXTS_KEPT)
 def units(text: str, *, first: bool = False) -> tuple[Unit, ...]:
     r"""In the order of the text; `first` says that the document begins here.
 
@@ -81,13 +89,18 @@ def units(text: str, *, first: bool = False) -> tuple[Unit, ...]:
     >>> [text[unit.start : unit.end] for unit in units(text)]
     ['It is quick.', 'Run:', '```\nrag-assets rollback\n```', 'one', 'two']
     """
-    return tuple(
-        Unit(kind, start, end, number)
-        for number, block in enumerate(_blocks(_lines(text), first=first))
-        if block
-        for kind, start, end in _split(text, block)
-        if start < end
-    )
+    found: list[Unit] = []
+    heading = ""
+    for number, block in enumerate(_blocks(_lines(text), first=first)):
+        if block and block.kind is UnitKind.HEADING:
+            heading = block.lines[0].text.strip().strip("#").strip()
+        elif block:
+            found += [
+                Unit(kind, start, end, number, heading)
+                for kind, start, end in _split(text, block)
+                if start < end
+            ]
+    return tuple(found)
 
 
 # --- blocks ------------------------------------------------------------------------------------
@@ -125,7 +138,7 @@ def _block(lines: list[Line], at: int, *, in_list: bool) -> tuple[Block | None, 
     if fence := FENCE.match(line.text):
         return _fenced(lines, at, fence.group(1))
     if _ends_prose(line.text) and not ITEM.match(line.text) and not ROW.match(line.text):
-        return None, at + 1
+        return Block(UnitKind.HEADING, (line,)) if HEADING.match(line.text) else None, at + 1
     if _is_table(lines, at):
         return _table(lines, at)
     if item := ITEM.match(line.text):
@@ -134,7 +147,7 @@ def _block(lines: list[Line], at: int, *, in_list: bool) -> tuple[Block | None, 
         return Block(UnitKind.ITEM, (head, *lines[at + 1 : after])), after
     after = _prose_end(lines, at + 1)
     if after < len(lines) and UNDERLINE.match(lines[after].text):
-        return None, after + 1
+        return Block(UnitKind.HEADING, (lines[after - 1],)), after + 1
     indented = all(each.text.startswith(("    ", "\t")) for each in lines[at:after])
     kind = UnitKind.CODE if indented and not in_list else UnitKind.SENTENCE
     return Block(kind, tuple(lines[at:after])), after

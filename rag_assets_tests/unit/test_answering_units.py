@@ -122,6 +122,11 @@ def test_a_heading_parts_the_blocks_around_it() -> None:
     assert after.block - before.block == 2
 
 
+def test_a_unit_knows_the_heading_it_stands_under() -> None:
+    text = "Before.\n\n## One ##\n\n- item\n\nTwo\n---\nText.\n\n```\n# no heading\n```\n"
+    assert [unit.heading for unit in units(text)] == ["", "One", "Two", "Two"]
+
+
 LINES = st.sampled_from(
     [
         "",
