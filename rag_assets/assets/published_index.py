@@ -9,7 +9,7 @@ from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.assets.shape import Column, corpus_asset
 from rag_assets.errors import NotPublishedError, NotReadyError
 from rag_assets.model import Corpus, Generation, GenerationState
-from rag_assets.publishing import Publisher
+from rag_assets.publishing import Publisher, refusal
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -50,7 +50,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         if candidate is not None:
             verdict = publisher.verdict(candidate, publisher.golden_set(), run)
             if not verdict.accepted:
-                raise NotReadyError(_refused(candidate, verdict.reasons))
+                raise NotReadyError(refusal(candidate, verdict))
             publisher.publish(candidate, run=run, reason=" ".join(verdict.reasons))
         generations = publisher.stores.generations
         generations.update_retrieval(corpus.name, corpus.retrieval)
@@ -85,11 +85,3 @@ def _not_complete(publisher: Publisher) -> NotReadyError | NotPublishedError:
     for generation in generations.living(name):
         return not_caught_up(generation, generations.unfinished(generation))
     return NotPublishedError(f"Corpus {name!r} has no index yet. Materialize vector_index first.")
-
-
-def _refused(candidate: Generation, reasons: tuple[str, ...]) -> str:
-    return (
-        f"Generation {candidate.number} of {candidate.corpus!r} is not published:"
-        f" {' '.join(reasons)} What is published stays. See the check `gate` of eval_scores;"
-        f" `rag-assets publish {candidate.corpus} --force REASON` overrules it."
-    )

@@ -42,7 +42,7 @@ def corpus_asset(
     def made(body: Body) -> dg.AssetsDefinition:
         with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known
             warnings.simplefilter("ignore", dg.BetaWarning)
-            return _decorator(body)(explained(body))
+            return _decorator(body)(completed(body, lineage_of(corpus, columns)))
 
     def _decorator(body: Body) -> Callable[..., dg.AssetsDefinition]:
         return dg.asset(
@@ -55,7 +55,10 @@ def corpus_asset(
             kinds=kinds,
             code_version=code_version,
             description=inspect.getdoc(body),
-            metadata=described(corpus, columns),
+            metadata={
+                "dagster/column_schema": schema_of(columns),
+                "dagster/column_lineage": lineage_of(corpus, columns),
+            },
             freshness_policy=freshness_of(corpus),
         )
 
@@ -75,34 +78,41 @@ def freshness_of(corpus: Corpus) -> dg.FreshnessPolicy:
     )
 
 
-def described(corpus: Corpus, columns: Sequence[Column]) -> dict[str, Any]:
-    """The columns of an asset and where each of them comes from, as Dagster shows them."""
-    schema = dg.TableSchema(
+def schema_of(columns: Sequence[Column]) -> dg.TableSchema:
+    return dg.TableSchema(
         [dg.TableColumn(each.name, each.type, each.description) for each in columns]
     )
-    lineage = {
-        each.name: [
-            dg.TableColumnDep(asset_key=key_of(corpus, asset), column_name=column)
-            for asset, column in each.sources
-        ]
-        for each in columns
-        if each.sources
-    }
-    return {
-        "dagster/column_schema": schema,
-        "dagster/column_lineage": dg.TableColumnLineage(lineage),
-    }
 
 
-def explained(body: Body) -> Body:
-    """Turns what a person can act on into the failure that Dagster shows, without our stack."""
+def lineage_of(corpus: Corpus, columns: Sequence[Column]) -> dg.TableColumnLineage:
+    """Where each column comes from, column by column."""
+    return dg.TableColumnLineage(
+        {
+            each.name: [
+                dg.TableColumnDep(asset_key=key_of(corpus, asset), column_name=column)
+                for asset, column in each.sources
+            ]
+            for each in columns
+            if each.sources
+        }
+    )
+
+
+def completed(body: Body, lineage: dg.TableColumnLineage) -> Body:
+    """Adds the lineage that the UI reads from materializations, and explains failures.
+
+    What a person can act on becomes the failure that Dagster shows, without our stack.
+    """
 
     @wraps(body)
     def runs(*args: Any, **kwargs: Any) -> dg.MaterializeResult[Any]:
         try:
-            return body(*args, **kwargs)
+            result = body(*args, **kwargs)
         except RagAssetsError as error:
             raise dg.Failure(description=str(error)) from error
+        return dg.MaterializeResult(
+            metadata={**(result.metadata or {}), "dagster/column_lineage": lineage}
+        )
 
     return runs
 
