@@ -1,4 +1,4 @@
-"""Maps the top-level `sql/` folder into the wheel as `rag_assets/sql`; all metadata is in pyproject.toml."""
+"""Maps the top-level `sql/` folder into the wheel as `rag_assets/sql`, and nothing else."""
 
 from pathlib import Path
 
