@@ -76,7 +76,7 @@ def _standing(term: QuestionTerm) -> float:
     """What a word is in the question, whatever the corpus: its subject, or what carries it."""
     if term.word.lower() in CARRIERS:
         return CARRIER_WEIGHT
-    is_name = term.word.isupper() or any(map(str.isdigit, term.word))
+    is_name = term.word[:1].isupper() or any(map(str.isdigit, term.word))
     return UNKNOWN_NAME_WEIGHT if is_name and not term.visible else 1
 
 
