@@ -1,8 +1,9 @@
 """The services of one home folder and what they hold: for `up`, `down`, `status` and `doctor`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from rag_assets import wiring
@@ -11,9 +12,10 @@ from rag_assets.adapters.embedded_postgres import find_programs
 from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.adapters.postgres.connections import where
 from rag_assets.adapters.postgres.generations import GenerationRecord
-from rag_assets.corpus_file import check_defs, read_corpora
+from rag_assets.corpus_file import Problem, check_defs, read_corpora
 from rag_assets.errors import ConfigurationError, DatabaseError
-from rag_assets.model import Corpus
+from rag_assets.evaluation.golden_set import read_golden_set
+from rag_assets.model import Corpus, DeadLetter
 from rag_assets.operations.doctor import Finding, examine
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -26,7 +28,7 @@ class CorpusStanding:
 
     corpus: str
     documents: int
-    dead_letters: int
+    dead_letters: list[DeadLetter]
     published_generation: int | None
     generations: list[GenerationRecord]
 
@@ -46,11 +48,7 @@ class Standing:
 
 def start_database(settings: Settings, tell: Tell) -> DatabaseUrls:
     """The embedded server, or the external one, with today's schema."""
-    if settings.database is None:
-        tell("starting the embedded PostgreSQL")
-        urls = wiring.embedded_server(settings).start()
-    else:
-        urls = settings.database
+    urls = settings.database or wiring.embedded_server(settings).start()
     for migration in migrations.migrate(urls):
         tell(f"applied migration {migration.version} ({migration.name})")
     return urls
@@ -104,7 +102,7 @@ def _corpora(urls: DatabaseUrls) -> list[CorpusStanding]:
             CorpusStanding(
                 corpus=name,
                 documents=sum(counts["live"] for counts in stores.documents.counts(name).values()),
-                dead_letters=len(stores.documents.dead_letters(name)),
+                dead_letters=stores.documents.dead_letters(name),
                 published_generation=published[0] if published else None,
                 generations=history,
             )
@@ -125,17 +123,41 @@ def examined(settings: Settings) -> list[Finding]:
     )
 
 
+def checked(defs: Path) -> tuple[list[Corpus], list[Problem]]:
+    """The corpora of a folder, or what is wrong with them and the golden sets they name."""
+    if problems := check_defs(defs):
+        return [], problems
+    corpora = read_corpora(defs)
+    return corpora, [
+        problem for corpus in corpora for problem in _golden_set_problems(defs, corpus)
+    ]
+
+
+def _golden_set_problems(defs: Path, corpus: Corpus) -> Iterator[Problem]:
+    if corpus.evaluation.golden_set:
+        try:
+            read_golden_set(Path(corpus.evaluation.golden_set))
+        except ConfigurationError as error:
+            file = defs / corpus.name / "defs.yaml"
+            yield Problem(file, str(error), path="attributes.evaluation.golden_set")
+
+
 def _valid_corpora(settings: Settings) -> str:
-    if problems := check_defs(settings.defs):
+    corpora, problems = checked(settings.defs)
+    if problems:
         raise ConfigurationError("\n".join(map(str, problems)))
-    names = [corpus.name for corpus in read_corpora(settings.defs)]
-    return f"{', '.join(names)} in {settings.defs}"
+    return f"{', '.join(corpus.name for corpus in corpora)} in {settings.defs}"
 
 
 def _answering_database(settings: Settings) -> str:
     urls = wiring.database_urls(settings)
     server = migrations.server(urls.owner)
     return f"PostgreSQL {server.version} with pgvector {server.pgvector} at {where(urls.reader)}"
+
+
+def require_database(settings: Settings) -> None:
+    """Says in a moment what a run would find out after it has loaded Dagster."""
+    _current_schema(settings)
 
 
 def _current_schema(settings: Settings) -> str:
@@ -160,8 +182,10 @@ def corpus_named(settings: Settings, name: str | None) -> Corpus:
     listed = ", ".join(corpora)
     if name is None:
         raise ConfigurationError(f"There are several corpora, say which: {listed}.")
+    near = get_close_matches(name, corpora, n=1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigurationError(
-        f"There is no corpus {name!r} in {settings.defs}; there are: {listed}."
+        f"There is no corpus {name!r} in {settings.defs}. {meant}There are: {listed}."
     )
 
 

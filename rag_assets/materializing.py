@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.model import Corpus, bucket_key
+
+PROCESS = "rag_assets/process"
+"""The tag of a run that names the process which does it."""
+INTERRUPTION = "DagsterExecutionInterruptedError"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class CheckDone:
     check: str
     passed: bool
     description: str
+    blocking: bool
 
 
 @dataclass(slots=True)
@@ -42,6 +49,7 @@ class RunReport:
     scores: dict[str, float] = field(default_factory=dict)
     """Mean scores of the newest generation on the golden set."""
     failure: str | None = None
+    interrupted: bool = False
 
     @property
     def did_nothing(self) -> bool:
@@ -57,10 +65,12 @@ def materialize(
     *,
     instance: dg.DagsterInstance,
     buckets: Sequence[int],
+    on_start: Callable[[str], None] = lambda _: None,
     on_asset: Callable[[AssetDone], None] = lambda _: None,
 ) -> RunReport:
     """One run over a range of buckets, recorded in the instance."""
-    follower = _Follower(on_asset)
+    _end_killed_runs(instance)
+    follower = _Follower(corpus, on_start, on_asset)
     watched = dg.Definitions.merge(
         corpus_definitions(corpus), dg.Definitions(loggers={"follower": follower.definition()})
     )
@@ -71,6 +81,7 @@ def materialize(
         tags={
             "dagster/asset_partition_range_start": bucket_key(min(buckets), corpus.buckets),
             "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
+            PROCESS: _name_of(psutil.Process()),
         },
     )
     follower.report.run_id = result.run_id
@@ -80,9 +91,16 @@ def materialize(
 class _Follower(logging.Handler):
     """Sees every event of a run as it happens: Dagster logs its events to the loggers of a job."""
 
-    def __init__(self, on_asset: Callable[[AssetDone], None]) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        on_start: Callable[[str], None],
+        on_asset: Callable[[AssetDone], None],
+    ) -> None:
         super().__init__(logging.DEBUG)
         self.report = RunReport()
+        self._prefix = f"{corpus.name}__"
+        self._on_start = on_start
         self._on_asset = on_asset
         self._rows: dict[str, int] = {}
         self._did: dict[str, dict[str, int]] = {}
@@ -99,6 +117,8 @@ class _Follower(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event: Any = getattr(record, "dagster_meta", {}).get("dagster_event")
         match event.event_type_value if event else None:
+            case "STEP_START":
+                self._on_start(event.step_key.removeprefix(self._prefix))
             case "ASSET_MATERIALIZATION":
                 self._materialized(event.materialization)
             case "ASSET_CHECK_EVALUATION":
@@ -135,6 +155,7 @@ class _Follower(logging.Handler):
                 check=check.check_name,
                 passed=check.passed,
                 description=check.description or "",
+                blocking=bool(check.blocking),
             )
         )
 
@@ -147,15 +168,43 @@ class _Follower(logging.Handler):
         self._on_asset(done)
 
     def _failed(self, data: Any) -> None:
+        self.report.interrupted |= bool(data.error and data.error.cls_name == INTERRUPTION)
         said = data.user_failure_data.description if data.user_failure_data else None
-        self.report.failure = self.report.failure or said or _innermost(data.error)
+        refused = [each for each in self.report.checks if each.blocking and not each.passed]
+        self.report.failure = (
+            self.report.failure
+            or said
+            or (refused[0].description if refused else _unexpected(data.error))
+        )
 
 
-def _innermost(error: Any) -> str:
-    """What really happened: Dagster wraps it."""
+def _unexpected(error: Any) -> str:
+    """What really happened, for Dagster wraps it."""
     while error is not None and error.cause is not None:
         error = error.cause
-    return str(error.message).strip() if error is not None else "A step failed."
+    said = str(error.message).strip().rstrip(".") if error is not None else "a step failed"
+    return f"Something unexpected: {said}. The Dagster UI shows where (`rag-assets up`)."
+
+
+def _end_killed_runs(instance: dg.DagsterInstance) -> None:
+    """A run whose process was killed cannot say so itself, and would count as running for ever."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        if PROCESS in run.tags and _has_gone(run.tags[PROCESS]):
+            instance.report_run_failed(run, "The process of this run was killed.")
+
+
+def _name_of(process: psutil.Process) -> str:
+    """Told apart from every other, on other machines and at other times."""
+    return f"{socket.gethostname()} {process.pid} {process.create_time():.0f}"
+
+
+def _has_gone(name: str) -> bool:
+    """False where it cannot be known, for it is a process of another machine."""
+    host, pid, _ = name.split()
+    try:
+        return host == socket.gethostname() and _name_of(psutil.Process(int(pid))) != name
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

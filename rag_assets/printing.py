@@ -1,21 +1,67 @@
 """What commands show on a terminal."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.status import Status
 
+from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
+from rag_assets.evaluation.scoring import METRICS
 from rag_assets.installation import CorpusStanding, Standing
-from rag_assets.model import Answer, Citation, Hit, Scores, SearchResult
+from rag_assets.model import Answer, Citation, Corpus, Hit, Scores, SearchResult
 from rag_assets.operations.doctor import Finding
 
 if TYPE_CHECKING:
     from rag_assets.materializing import AssetDone, RunReport
 
+DEAD_LETTERS = 10
+"""How many of them are shown, each with its reason."""
+
+Shown = TypeVar("Shown")
+
 console = Console(highlight=False, soft_wrap=True)
+progress = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+class Doing:
+    """What is being done right now, on standard error: it moves where that is a terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._status = Status(escape(what), console=progress, spinner="line")
+
+    def __enter__(self) -> Self:
+        if progress.is_interactive:
+            self._status.start()
+        else:
+            self.tell(self._what)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def now(self, what: str) -> None:
+        """Says what comes next; one line is enough for a log."""
+        self._status.update(escape(what))
+
+    def tell(self, what: str) -> None:
+        """A line that stays."""
+        self.aside(progress.print)(escape(f"… {what}"))
+
+    def aside(self, show: Callable[[Shown], None]) -> Callable[[Shown], None]:
+        """Makes way for something that is shown meanwhile, for two consoles share one terminal."""
+
+        def shows(what: Shown) -> None:
+            self._status.stop()
+            show(what)
+            if progress.is_interactive:
+                self._status.start()
+
+        return shows
 
 
 # --- a run -------------------------------------------------------------------------------------
@@ -33,15 +79,20 @@ def asset_done(done: "AssetDone") -> None:
 def run_report(report: "RunReport", corpus: str) -> None:
     failed = [check for check in report.checks if not check.passed]
     for check in failed:
-        console.print(f"  [yellow]![/] {check.asset}.{check.check}: {escape(check.description)}")
+        if check.description != report.failure:
+            console.print(
+                f"  [yellow]![/] {check.asset}.{check.check}: {escape(check.description)}"
+            )
     if report.scores:
-        means = " · ".join(f"{metric} {mean:.2f}" for metric, mean in report.scores.items())
+        means = " · ".join(f"{name} {mean:.2f}" for name, mean in in_order(report.scores))
         console.print(f"  golden set: {means}")
     if report.failure is None and report.did_nothing:
         console.print(f"Nothing to do: the index of {corpus} equals its source.")
-    console.print(
-        f"  {len(report.checks) - len(failed)} of {len(report.checks)} checks passed", style="dim"
-    )
+    if report.checks:
+        console.print(
+            f"  {len(report.checks) - len(failed)} of {len(report.checks)} checks passed",
+            style="dim",
+        )
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -99,33 +150,49 @@ def _number(value: float | None) -> str:
 
 
 def scores(found: Scores, corpus: str) -> None:
-    questions = len(found.questions)
-    table = Table("metric", "mean", "questions", box=None, pad_edge=False)
-    for metric, mean in found.means.items():
-        counted = sum(metric in question.metrics for question in found.questions)
-        table.add_row(metric, f"{mean:.3f}", str(counted))
     console.print(
-        f"{corpus}, generation {found.generation}, {questions} questions of {found.golden_set}"
+        f"{corpus}, generation {found.generation}, {len(found.questions)} questions of"
+        f" {escape(found.golden_set)}"
     )
-    console.print(table)
+    counted = {
+        metric: sum(metric in question.metrics for question in found.questions)
+        for metric in found.means
+    }
+    _table(
+        ("metric", "mean", "questions"),
+        ((metric, f"{mean:.3f}", str(counted[metric])) for metric, mean in in_order(found.means)),
+    )
+
+
+def in_order(means: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Always the same order of metrics: a database has one of its own."""
+    known = [(metric, means[metric]) for metric in METRICS if metric in means]
+    return known + [(metric, mean) for metric, mean in means.items() if metric not in METRICS]
 
 
 def comparison(differences: Sequence[Difference]) -> None:
-    """How the published generation and another one differ, question by question."""
-    table = Table("metric", "before", "after", "change", "95 % interval", box=None, pad_edge=False)
-    for each in differences:
-        table.add_row(
-            each.metric,
-            f"{each.before:.3f}",
-            f"{each.after:.3f}",
-            f"{each.mean:+.3f}",
-            f"{each.low:+.3f} to {each.high:+.3f}",
-        )
-    console.print(table)
+    """How two generations differ, question by question."""
+    if not differences:
+        return
+    _table(
+        ("metric", "before", "after", "change", "95 % interval"),
+        (
+            (
+                each.metric,
+                f"{each.before:.3f}",
+                f"{each.after:.3f}",
+                f"{each.mean:+.3f}",
+                f"{each.low:+.3f} to {each.high:+.3f}",
+            )
+            for each in differences
+        ),
+    )
     for each in differences:
         if each.better or each.worse:
-            console.print(f"{each.metric}: better {', '.join(each.better) or '-'}")
-            console.print(f"{' ' * len(each.metric)}  worse  {', '.join(each.worse) or '-'}")
+            console.print(f"{each.metric}: better {escape(', '.join(each.better)) or '-'}")
+            console.print(
+                f"{' ' * len(each.metric)}  worse  {escape(', '.join(each.worse)) or '-'}"
+            )
 
 
 def verdict(found: Verdict) -> None:
@@ -137,10 +204,18 @@ def verdict(found: Verdict) -> None:
 # --- the installation --------------------------------------------------------------------------
 
 
+def checked(defs: Path, corpora: Sequence[Corpus], problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        console.print(escape(str(problem)))
+    if not problems:
+        for corpus in corpora:
+            console.print(f"{corpus.name}: fine ({corpus.buckets} buckets, {corpus.embedder})")
+        console.print(f"read from {escape(str(defs))}", style="dim")
+
+
 def standing(found: Standing) -> None:
-    database = found.database if found.database_running else f"not up: {found.database}"
-    console.print(f"home       {found.home}")
-    console.print(f"database   {escape(database)}")
+    console.print(f"home       {escape(str(found.home))}")
+    console.print(f"database   {escape(found.database)}")
     console.print(f"Dagster    {found.dagster_url if found.dagster_running else 'not up'}")
     for corpus in found.corpora:
         _corpus(corpus)
@@ -149,19 +224,26 @@ def standing(found: Standing) -> None:
 def _corpus(found: CorpusStanding) -> None:
     console.print(
         f"\n[bold]{found.corpus}[/]: {found.documents} documents,"
-        f" {found.dead_letters} dead letters, {_published(found.published_generation)}"
+        f" {len(found.dead_letters)} dead letters, {_published(found.published_generation)}"
     )
-    table = Table("generation", "state", "documents", "chunks", "embedder", "chunker", box=None)
-    for each in found.generations:
-        table.add_row(
-            str(each.generation),
-            each.state,
-            str(each.documents),
-            str(each.chunks),
-            each.embedder,
-            each.chunker,
-        )
-    console.print(table)
+    for letter in found.dead_letters[:DEAD_LETTERS]:
+        console.print(f"  [yellow]![/] {escape(letter.reason)}")
+    if more := len(found.dead_letters[DEAD_LETTERS:]):
+        console.print(f"  [yellow]![/] and {more} more in the table `dead_letters`")
+    _table(
+        ("generation", "state", "documents", "chunks", "embedder", "chunker"),
+        (
+            (
+                str(each.generation),
+                each.state,
+                str(each.documents),
+                str(each.chunks),
+                each.embedder,
+                each.chunker,
+            )
+            for each in found.generations
+        ),
+    )
 
 
 def _published(generation: int | None) -> str:
@@ -174,3 +256,15 @@ def findings(found: Sequence[Finding]) -> None:
         console.print(f"{mark} {each.name:<12} {escape(each.detail)}")
         if each.remedy:
             console.print(f"  {'':<12} {escape(each.remedy)}")
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Whole lines, also where the terminal is narrow: nothing is cut off."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, line in enumerate(lines):
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        console.print(escape("  ".join(cells).rstrip()), style="dim" if number == 0 else None)

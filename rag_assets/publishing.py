@@ -30,6 +30,16 @@ SAMPLED_DOCUMENTS = 500
 """How many documents a generated golden set is made from at most."""
 
 
+def refusal(candidate: Generation, verdict: Verdict) -> str:
+    """Why a candidate is not published, and what its owner can do."""
+    return (
+        f"Generation {candidate.number} of {candidate.corpus!r} is not published:"
+        f" {' '.join(verdict.reasons)} What is published stays. See `rag-assets eval"
+        f" {candidate.corpus} --generation {candidate.number}`;"
+        f" `rag-assets publish {candidate.corpus} --force REASON` overrules the gate."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Publisher:
     """One corpus with its database: what scoring, judging and publishing have in common."""
@@ -105,13 +115,16 @@ class Publisher:
     def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
         """Held against the published generation, on the same questions and the same documents."""
         after = self.scores(candidate, golden_set, run)
-        published = [
-            generation
-            for generation in self.standing()
-            if generation.state is GenerationState.PUBLISHED
-        ]
-        before = self.scores(published[0], golden_set, run) if published else None
+        rival = self.rival_of(candidate)
+        before = self.scores(rival, golden_set, run) if rival else None
         return judged(after, before=before, settings=self.corpus.evaluation)
+
+    def rival_of(self, generation: Generation) -> Generation | None:
+        """The published generation, unless it is this one."""
+        for other in self.standing():
+            if other.state is GenerationState.PUBLISHED and other.number != generation.number:
+                return other
+        return None
 
     def publish(self, generation: Generation, *, run: RunIdentity, reason: str) -> list[int]:
         """Lets readers see a generation; returns the numbers of those dropped with it."""

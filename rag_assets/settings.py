@@ -1,9 +1,11 @@
 """What the environment says. Every name starts with RAG_ASSETS_."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rag_assets.errors import ConfigurationError
 
@@ -85,12 +87,32 @@ def _database(environ: Mapping[str, str]) -> DatabaseUrls | None:
                 f"{name} is not set. An external database needs three URLs, one a role:"
                 f" {', '.join(names)}. Set all of them, or none for the embedded server."
             )
-        if not url.startswith(("postgresql://", "postgres://")):
+        if problem := _url_problem(url):
             raise ConfigurationError(
-                f"{name} is not a PostgreSQL URL; it should look like"
+                f"{name} {problem}; it should look like"
                 " postgresql://user:password@host:5432/database."
             )
     return DatabaseUrls(*urls)
+
+
+def _url_problem(url: str) -> str | None:
+    """What keeps it from being read, without a word of it: a password may be anywhere.
+
+    >>> _url_problem("postgresql://ann:p@ss@db/rag")
+    'has an @ in its user or password (write %40)'
+    """
+    if not url.startswith(("postgresql://", "postgres://")):
+        return "is not a PostgreSQL URL"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        return "has a % that begins no character code (write %25)"
+    try:
+        place = urlsplit(url)
+        port = place.port
+    except ValueError:
+        return "has no readable host and port"
+    if place.netloc.count("@") > 1:
+        return "has an @ in its user or password (write %40)"
+    return "has port 0" if port == 0 else None
 
 
 def _port(text: str) -> int:
@@ -102,4 +124,8 @@ def _port(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
+    try:
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise ConfigurationError("RAG_ASSETS_PRINCIPALS is not UTF-8; write it so.") from error
     return tuple(name.strip() for name in text.split(",") if name.strip())

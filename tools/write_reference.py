@@ -79,6 +79,8 @@ def section(path: str, context: click.Context) -> str:
     rows = [f"| `{names}` | {prose(words)} |" for names, words in option_records(context)]
     if rows:
         paragraphs.append("\n".join(["| option | what it does |", "| --- | --- |", *rows]))
+    if shown := context.command.epilog:
+        paragraphs.append(f"```\n{inspect.cleandoc(shown.partition('Examples:')[2])}\n```")
     return "\n\n".join(paragraphs)
 
 
@@ -96,7 +98,7 @@ def escaped(text: str) -> str:
 
 def prose(text: str) -> str:
     """A help text without the indentation and line ends that only a terminal needs."""
-    paragraphs = inspect.cleandoc(text.replace("\b\n", "")).split("\n\n")
+    paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 

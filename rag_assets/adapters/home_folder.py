@@ -24,6 +24,9 @@ _REMEDIES = {
     errno.EROFS: "The disk is read-only: name another folder with RAG_ASSETS_HOME.",
     errno.EACCES: "You may not use it: name another folder with RAG_ASSETS_HOME.",
     errno.EPERM: "You may not use it: name another folder with RAG_ASSETS_HOME.",
+    errno.EEXIST: "A file is in the way: name another folder with RAG_ASSETS_HOME.",
+    errno.ENOTDIR: "A file is in the way: name another folder with RAG_ASSETS_HOME.",
+    errno.ENOENT: "It cannot be made there: name another folder with RAG_ASSETS_HOME.",
     errno.ENAMETOOLONG: "The path is too long: name a shorter folder with RAG_ASSETS_HOME.",
 }
 
@@ -57,10 +60,10 @@ class HomeFolder:
 
     def ensure(self) -> None:
         """Makes the folder, or checks that the one that is there is ours and private."""
-        if any(ord(letter) < 32 for letter in str(self.path)):
+        if re.search(r"[\x00-\x1f\ud800-\udfff]", str(self.path)):
             raise ServerError(
-                f"The folder {str(self.path)!r} has a control character in its name,"
-                " which PostgreSQL cannot take. Name another one with RAG_ASSETS_HOME."
+                f"The folder {str(self.path)!r} has a control character or a byte that is no UTF-8"
+                " in its name, which PostgreSQL cannot take. Name another one with RAG_ASSETS_HOME."
             )
         with explained("The home folder cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ def asked(question: str) -> str:
     >>> asked("  How do I\n roll back?\x00 ")
     'How do I roll back?'
     """
-    cleaned = re.sub(r"[\s\x00-\x1f\x7f]+", " ", question).strip()
+    cleaned = re.sub(r"[\s\x00-\x1f\x7f\ud800-\udfff]+", " ", question).strip()
     if not re.search(r"\w", cleaned):
         raise QuestionError("The question holds no word. Ask in words, such as: What is a chunk?")
     if len(cleaned) > MAX_CHARS:

@@ -5,6 +5,7 @@ import dagster as dg
 from rag_assets.checks.shape import corpus_check
 from rag_assets.evaluation.comparing import Verdict
 from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.publishing import refusal
 from rag_assets.resources import Platform, run_of
 
 
@@ -34,7 +35,7 @@ def _result(candidate: Generation, verdict: Verdict) -> dg.AssetCheckResult:
     worse = {each.metric: list(each.worse) for each in verdict.differences if each.worse}
     return dg.AssetCheckResult(
         passed=verdict.accepted,
-        description=" ".join(verdict.reasons),
+        description=" ".join(verdict.reasons) if verdict.accepted else refusal(candidate, verdict),
         metadata={
             "generation": candidate.number,
             "differences": differences,

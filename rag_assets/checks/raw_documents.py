@@ -1,10 +1,15 @@
 """Is every document readable?"""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from rag_assets.checks.shape import corpus_check
-from rag_assets.model import Corpus
+from rag_assets.model import Corpus, DeadLetter
 from rag_assets.resources import Platform
+
+NAMED = 3
+"""How many dead letters a description names."""
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
@@ -24,9 +29,15 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
                 "documents": [letter.doc_id for letter in letters[:50]],
                 "errors": sorted({letter.error for letter in letters}),
             },
-            description=f"{len(letters)} documents cannot be read; every other is processed"
-            if letters
-            else "Every document could be read",
+            description=_described(letters),
         )
 
     return judge
+
+
+def _described(letters: Sequence[DeadLetter]) -> str:
+    if not letters:
+        return "Every document could be read"
+    reasons = " ".join(letter.reason for letter in letters[:NAMED])
+    more = f" And {len(letters) - NAMED} more." if len(letters) > NAMED else ""
+    return f"{len(letters)} documents cannot be read; every other is processed. {reasons}{more}"

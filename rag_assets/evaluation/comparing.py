@@ -51,7 +51,7 @@ def judged(after: Scores, *, before: Scores | None, settings: EvaluationSettings
     differences = compared(before, after) if before else ()
     against = [*_below_floors(after, settings), *_losses(differences, settings)]
     for_it = [f"{each}." for each in differences if each.metric == GATE] or [
-        "There is no published generation to compare with."
+        "There is no published generation besides it to compare with."
     ]
     return Verdict(not against, tuple(against or for_it), differences)
 

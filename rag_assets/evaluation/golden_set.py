@@ -88,6 +88,11 @@ def read_golden_set(path: Path) -> GoldenSet:
         raise ConfigurationError(
             f"There is no golden set at {path}. Write one, or take its path out of defs.yaml."
         ) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(
+            f"The golden set {path} cannot be read: line {line}: {error.problem}."
+        ) from error
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         raise ConfigurationError(f"The golden set {path} cannot be read: {error}") from error
     return GoldenSet(path.name, _validated(content, path).labelled())
@@ -193,7 +198,8 @@ def _validated(content: object, path: Path) -> _File:
         return _File.model_validate(content)
     except ValidationError as error:
         lines = [
-            f"- {_place(problem['loc'], content)}{problem['msg']}" for problem in error.errors()
+            f"- {_place(problem['loc'], content)}{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
         ]
         raise ConfigurationError(
             f"The golden set {path} is not valid:\n" + "\n".join(lines)

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import fsum
 
 from rag_assets.evaluation.golden_set import GoldenSet, Label, LabelledQuestion
 from rag_assets.model import ParsedDocument
@@ -70,7 +71,8 @@ def _question(name: str, question: str, label: Label) -> LabelledQuestion:
 
 
 def _rarity(sentence: str, held: Counter[str]) -> float:
-    return sum(1 / held[word] for word in set(_words(sentence)))
+    """The same in every process, though a set of words has another order in each."""
+    return fsum(1 / held[word] for word in set(_words(sentence)))
 
 
 def _rare_words(sentence: str, held: Counter[str]) -> str:

@@ -95,7 +95,7 @@ def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
         (GOLDEN.replace("id: by-place", "id: france"), "these ids stand twice: france"),
         (GOLDEN.replace("    answers: []\n", ""), "question 'france', answers: Field required"),
         (GOLDEN.replace("quote:", "qoute:"), "question 'default-buckets', answers.0.qoute: Extra"),
-        (GOLDEN.replace(", end: 3", ""), "question 'by-place', answers.0: Value error, give both"),
+        (GOLDEN.replace(", end: 3", ""), "question 'by-place', answers.0: give both"),
         (GOLDEN.replace("  - id: france\n    question", "  - question"), "question 3, id: Field"),
         ("questions: [", "cannot be read"),
     ],

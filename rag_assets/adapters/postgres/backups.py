@@ -33,6 +33,8 @@ def back_up(urls: DatabaseUrls, file: Path, *, programs: Path) -> int:
     """
     if not file.parent.is_dir():
         raise ConfigurationError(f"The folder {file.parent} is not there; make it first.")
+    with connect(urls.writer):  # a database that is not there is told as everywhere else
+        pass
     partial = file.with_name(f".{file.name}.partial")
     try:
         _run(
@@ -90,7 +92,7 @@ def _script(file: Path, programs: Path) -> str:
     )
     if found.returncode:
         raise ConfigurationError(
-            f"{file} is no backup that can be read: {_last_line(found.stderr)}. Name a file that"
+            f"{file} is no backup that can be read: {_reason(found.stderr)}. Name a file that"
             " `rag-assets backup` wrote."
         )
     return _NEWER_SERVERS_ONLY.sub("", found.stdout)
@@ -125,9 +127,11 @@ def _run(command: Sequence[str | Path], url: str, failed: str, *, stdin: str | N
         env={**os.environ, "PGPASSWORD": password, "PGOPTIONS": options},
     )
     if done.returncode:
-        raise DatabaseError(f"{failed}: {_last_line(done.stderr)}.")
+        raise DatabaseError(f"{failed}: {_reason(done.stderr)}.")
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "it did not say why"
+def _reason(text: str) -> str:
+    """The first complaint: what follows it are hints and consequences."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = next((line for line in lines if re.search("error|FATAL", line, re.IGNORECASE)), None)
+    return (said or "it did not say why").rstrip(".")

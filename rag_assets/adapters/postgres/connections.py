@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from rag_assets.adapters.postgres import queries
-from rag_assets.errors import DatabaseError, NotMigratedError
+from rag_assets.errors import ConfigurationError, DatabaseError, NotMigratedError
 
 if TYPE_CHECKING:
     import psycopg
@@ -25,13 +25,18 @@ def connect(url: str, *, vectors: bool = False) -> Iterator["Connection"]:
     from psycopg.rows import dict_row
 
     with _explained(url):
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            row_factory=dict_row,
-            connect_timeout=10,
-            application_name="rag_assets",
-        )
+        try:
+            connection = psycopg.connect(
+                url,
+                autocommit=True,
+                row_factory=dict_row,
+                connect_timeout=10,
+                application_name="rag_assets",
+            )
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(
+                f"The URL of the database at {where(url)} cannot be read: {_first_line(error)}."
+            ) from error
     with _explained(url), connection:
         connection.execute(queries.load("connections")["settle"])
         if vectors:

@@ -171,16 +171,22 @@ def published(connection: "Connection", corpus: str | None) -> PublishedIndex:
     name = corpus or _only_corpus(connection)
     row = connection.execute(_query("published"), {"corpus": name}).fetchone()
     if row is None:
+        names = ", ".join(_published_corpora(connection)) or "none"
         raise NotPublishedError(
-            f"Corpus {name!r} has no published index yet. Run `rag-assets materialize {name}`."
+            f"Corpus {name!r} has no published index; those that have one: {names}. If its name is"
+            f" right, run `rag-assets materialize {name}`."
         )
     return PublishedIndex(**row | {"retrieval": RetrievalSettings(**row["retrieval"])})
 
 
+def _published_corpora(connection: "Connection") -> list[str]:
+    return [row["corpus"] for row in connection.execute(_query("published_corpora"))]
+
+
 def _only_corpus(connection: "Connection") -> str:
-    names = [row["corpus"] for row in connection.execute(_query("published_corpora"))]
+    names = _published_corpora(connection)
     if len(names) == 1:
-        return str(names[0])
+        return names[0]
     if not names:
         raise NotPublishedError(
             "Nothing is published yet. Run `rag-assets materialize CORPUS`, or `make demo`."
