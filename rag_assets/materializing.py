@@ -13,6 +13,7 @@ import dagster as dg
 import psutil
 
 from rag_assets.components.corpus import corpus_definitions
+from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
 
 PROCESS = "rag_assets/process"
@@ -182,7 +183,7 @@ def _unexpected(error: Any) -> str:
     """What really happened, for Dagster wraps it."""
     while error is not None and error.cause is not None:
         error = error.cause
-    said = str(error.message).strip().rstrip(".") if error is not None else "a step failed"
+    said = str(error.message).strip().partition("\n")[0].rstrip(".") if error else "a step failed"
     return f"Something unexpected: {said}. The Dagster UI shows where (`rag-assets up`)."
 
 
@@ -210,7 +211,17 @@ def _has_gone(name: str) -> bool:
 @contextmanager
 def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance that the UI shows; Dagster also reads its home from the environment."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield instance
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise ServerError(
+            f"Dagster cannot keep its record of runs in {home}: {said}. See that the disk has room"
+            " and that you may write there. If the folder is damaged, delete it: only the history"
+            " of runs is in it, no document and no index."
+        ) from error

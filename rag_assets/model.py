@@ -343,6 +343,8 @@ class Citation:
     start: int
     end: int
     quote: str
+    content_hash: bytes
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)

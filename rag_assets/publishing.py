@@ -1,12 +1,13 @@
 """Scores generations, judges them, and decides what readers see: for assets and commands."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rag_assets import wiring
+from rag_assets import __version__, wiring
 from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.answering import pipeline
 from rag_assets.errors import NotReadyError
@@ -98,18 +99,23 @@ class Publisher:
         if found := self.remembered(generation, golden_set):
             return found
         stores = self.stores
-        content = stores.generations.content(generation.number).content
         texts = stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
-        measured = self._measured(generation, golden_set.identity, golden_set.resolve(texts))
-        stores.evaluations.add(measured, content=content, run=run)
+        fitting, _ = golden_set.fitting(texts)
+        measured = self._measured(generation, golden_set.identity, fitting.resolve(texts))
+        stores.evaluations.add(measured, content=self._content(generation), run=run)
         return measured
+
+    def stale_labels(self, golden_set: GoldenSet) -> tuple[str, ...]:
+        """Labels whose sentence no longer stands in its document; they are left out of scores."""
+        texts = self.stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
+        return golden_set.fitting(texts)[1]
 
     def remembered(self, generation: Generation, golden_set: GoldenSet) -> Scores | None:
         """What it scored with this content before."""
         return self.stores.evaluations.find(
             generation=generation.number,
             golden_set=golden_set.identity,
-            content=self.stores.generations.content(generation.number).content,
+            content=self._content(generation),
         )
 
     def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
@@ -136,7 +142,7 @@ class Publisher:
         """Publishes the generation that was published before this one."""
         target = self.stores.generations.rollback_target(self.corpus.name)
         self.stores.generations.publish(
-            target, retrieval=self.corpus.retrieval, run=run, reason="rolled back"
+            target, retrieval=self.corpus.retrieval, run=run, reason="rolled back", rolled_back=True
         )
         return target
 
@@ -151,6 +157,12 @@ class Publisher:
             run_id="",
         )
         return wiring.pinned_index(index, row)
+
+    def _content(self, generation: Generation) -> str:
+        """What a score depends on beside the questions: what is served, and how it is searched."""
+        served = self.stores.generations.content(generation.number).content
+        how = f"{__version__} {self.corpus.retrieval!r}"
+        return f"{served}/{hashlib.sha256(how.encode()).hexdigest()[:12]}"
 
     def _measured(
         self, generation: Generation, golden_set: str, questions: tuple[GoldenQuestion, ...]

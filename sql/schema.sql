@@ -158,7 +158,8 @@ CREATE TABLE generations (
     hnsw_ef_construction integer NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     published_at timestamptz,
-    retired_at   timestamptz
+    retired_at   timestamptz,
+    rolled_back  boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE generations IS 'Builds of an index, each with the recipe it was made with';
 CREATE UNIQUE INDEX generations_one_living_a_recipe ON generations (corpus, fingerprint)
@@ -283,7 +284,7 @@ BEGIN
         ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
         ALTER TABLE index_%1$s FORCE ROW LEVEL SECURITY;
         CREATE POLICY written ON index_%1$s TO rag_assets_writer USING (true) WITH CHECK (true);
-        CREATE POLICY visible ON index_%1$s FOR SELECT TO rag_assets_reader, %3$I
+        CREATE POLICY visible ON index_%1$s FOR SELECT
             USING (acl && (SELECT principals()));
         CREATE VIEW served_%1$s WITH (security_barrier) AS
             SELECT i.doc_id, i.ord, d.title, d.uri, d.content_hash, d.run_id, d.merged_at,
@@ -291,12 +292,12 @@ BEGIN
                    i.embedding
             FROM index_%1$s i
             JOIN indexed_documents d ON d.generation = %1$s AND d.doc_id = i.doc_id
-            JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %4$L
-                         AND c.chunker = %5$L AND c.ord = i.ord;
+            JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %3$L
+                         AND c.chunker = %4$L AND c.ord = i.ord;
         GRANT SELECT, INSERT, UPDATE, DELETE ON index_%1$s, postings_%1$s TO rag_assets_writer;
         GRANT SELECT ON served_%1$s TO rag_assets_writer;
         GRANT SELECT ON index_%1$s, served_%1$s TO rag_assets_reader;
-    $ddl$, made, with_dimensions, current_user, with_parser, with_chunker);
+    $ddl$, made, with_dimensions, with_parser, with_chunker);
     RETURN made;
 END $$;
 

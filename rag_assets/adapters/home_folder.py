@@ -37,9 +37,9 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        where = f": {error.filename}" if error.filename else ""
         remedy = _REMEDIES.get(error.errno or 0, "Look at the folder, then try again.")
-        raise ServerError(f"{doing}:{where}: {error.strerror or error}. {remedy}") from error
+        raise ServerError(f"{doing}{where}: {error.strerror or error}. {remedy}") from error
 
 
 def wait_until(claim: Callable[[], bool], *, timeout_s: float) -> bool:

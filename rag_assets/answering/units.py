@@ -103,6 +103,20 @@ def units(text: str, *, first: bool = False) -> tuple[Unit, ...]:
     return tuple(found)
 
 
+def headings(text: str, *, first: bool = False) -> tuple[tuple[int, str], ...]:
+    r"""Level and title of each heading, in the order of the text.
+
+    >>> headings("# Undo\nIt is quick.\n## At once\n")
+    ((1, 'Undo'), (2, 'At once'))
+    """
+    lines = (
+        block.lines[0].text.strip()
+        for block in _blocks(_lines(text), first=first)
+        if block and block.kind is UnitKind.HEADING
+    )
+    return tuple((len(line) - len(line.lstrip("#")), line.strip("#").strip()) for line in lines)
+
+
 # --- blocks ------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,28 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
     return judge
 
 
+def build_labels(corpus: Corpus) -> dg.AssetChecksDefinition:
+    @corpus_check(
+        corpus,
+        asset="eval_scores",
+        name="labels_fit",
+        description="Every label of the golden set stands in its document.",
+    )
+    def judge(platform: Platform) -> dg.AssetCheckResult:
+        publisher = platform.publisher(corpus)
+        stale = publisher.stale_labels(publisher.golden_set())
+        return dg.AssetCheckResult(
+            passed=not stale,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"stale_labels": list(stale)},
+            description=f"{len(stale)} labels are left out: their documents have changed"
+            if stale
+            else "Every label fits",
+        )
+
+    return judge
+
+
 def _result(candidate: Generation, verdict: Verdict) -> dg.AssetCheckResult:
     differences = {each.metric: str(each) for each in verdict.differences}
     worse = {each.metric: list(each.worse) for each in verdict.differences if each.worse}

@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.embeddings.build,
     checks.vector_index.build,
     checks.eval_scores.build,
+    checks.eval_scores.build_labels,
     checks.published_index.build,
 )
 PLATFORM = Platform()

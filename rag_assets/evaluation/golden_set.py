@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -58,6 +58,21 @@ class GoldenSet:
         """The documents that must be at hand to resolve the labels."""
         return frozenset(label.doc_id for each in self.questions for label in each.labels)
 
+    def fitting(self, texts: Mapping[str, str]) -> tuple["GoldenSet", tuple[str, ...]]:
+        """Only the labels that still fit the documents, and what is wrong with the others.
+
+        Somebody who edits a page must not stop the evaluation of every other page.
+        """
+        problems: list[str] = []
+        questions = []
+        for each in self.questions:
+            labels = tuple(label for label in each.labels if _fits(label, each, texts, problems))
+            if labels or not each.labels:
+                questions.append(replace(each, labels=labels))
+        if not questions:
+            raise ConfigurationError(_no_longer_fits(self.name, problems))
+        return GoldenSet(self.name, tuple(questions)), tuple(problems)
+
     def resolve(self, texts: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
         """The same questions with characters for labels. All that do not fit are named at once."""
         problems: list[str] = []
@@ -71,10 +86,7 @@ class GoldenSet:
             for each in self.questions
         )
         if problems:
-            raise ConfigurationError(
-                f"{self.name} no longer fits the documents. Correct these labels:\n"
-                + "\n".join(f"- {problem}" for problem in problems)
-            )
+            raise ConfigurationError(_no_longer_fits(self.name, problems))
         return resolved
 
 
@@ -99,6 +111,19 @@ def read_golden_set(path: Path) -> GoldenSet:
 
 
 # --- from labels to characters -----------------------------------------------------------------
+
+
+def _no_longer_fits(name: str, problems: Iterable[str]) -> str:
+    return f"{name} no longer fits the documents. Correct these labels:\n" + "\n".join(
+        f"- {problem}" for problem in problems
+    )
+
+
+def _fits(
+    label: Label, question: LabelledQuestion, texts: Mapping[str, str], problems: list[str]
+) -> bool:
+    alone = replace(question, labels=(label,))
+    return any(True for _ in _spans(alone, texts, problems))
 
 
 def _spans(

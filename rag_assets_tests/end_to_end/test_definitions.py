@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,31 +114,7 @@ def test_the_component_has_the_schema_of_the_corpus_file() -> None:
     assert Corpus.get_model_cls() is CorpusAttributes
 
 
-def test_reading_a_few_corpora_costs_next_to_nothing(tmp_path: Path) -> None:
-    folder = make_corpora(tmp_path, "minutes", "wiki", "letters", "tickets")
-
-    started = time.process_time()
-    read_corpora(folder)
-
-    assert time.process_time() - started < 0.11
-
-
 # --- in processes of their own -------------------------------------------------------------------
-
-
-def cpu_seconds(code: str, *, best_of: int = 2) -> float:
-    """What a fresh process spends, at its best."""
-    spent = []
-    for _ in range(best_of):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
-
-
-def test_the_definitions_import_hardly_slower_than_dagster_itself() -> None:
-    assert cpu_seconds("import rag_assets.definitions") <= 1.3 * cpu_seconds("import dagster")
 
 
 def test_importing_the_definitions_reads_no_file(run: Run, tmp_path: Path) -> None:

@@ -239,9 +239,9 @@ SETTINGS = [
     ),
     (
         "supercat_256",
-        "supercat_512",
+        "supercat_25",
         (
-            "11: attributes.embedder: wordllama has no model 'l2_supercat_512';"
+            "11: attributes.embedder: wordllama has no model 'l2_supercat_25';"
             " did you mean 'l2_supercat_256'?"
         ),
     ),
@@ -250,7 +250,7 @@ SETTINGS = [
         "wordllama",
         (
             "11: attributes.embedder: must be written PROVIDER:MODEL;"
-            " write 'wordllama:l2_supercat_256'"
+            " known are wordllama:l2_supercat_256, wordllama:l2_supercat_128"
         ),
     ),
     (

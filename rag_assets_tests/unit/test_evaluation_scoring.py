@@ -24,7 +24,7 @@ MISS = hit(0, 50)
 
 def answered(*places: tuple[int, int]) -> Answer:
     citations = tuple(
-        Citation(n, 1, "a.md", 0, "", "", (), start, end, "x")
+        Citation(n, 1, "a.md", 0, "", "", (), start, end, "x", b"", "run")
         for n, (start, end) in enumerate(places)
     )
     return Answer("", "handbook", 1, citations, (), 1.0)

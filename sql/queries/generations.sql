@@ -68,12 +68,13 @@ SELECT corpus FROM published_index ORDER BY corpus;
 
 -- name: retire
 -- The one that was published keeps receiving changes, for a rollback.
-UPDATE generations SET state = 'retired', retired_at = now()
+UPDATE generations SET state = 'retired', retired_at = now(), rolled_back = %(rolled_back)s
 WHERE corpus = %(corpus)s AND state = 'published' AND generation <> %(generation)s;
 
 -- name: mark_published
 -- Beside the row in published_index, in the same transaction.
-UPDATE generations SET state = 'published', published_at = now(), retired_at = NULL
+UPDATE generations SET state = 'published', published_at = now(), retired_at = NULL,
+                       rolled_back = false
 WHERE generation = %(generation)s AND state IN ('candidate', 'retired', 'published')
 RETURNING generation;
 
@@ -90,6 +91,12 @@ SET generation = excluded.generation, embedder = excluded.embedder, retrieval = 
 -- Settings of reading alone need no new generation.
 UPDATE published_index SET retrieval = %(retrieval)s
 WHERE corpus = %(corpus)s AND retrieval <> %(retrieval)s;
+
+-- name: recall
+-- A retired generation whose settings came back is a candidate again, unless it was rolled back.
+UPDATE generations SET state = 'candidate', retired_at = NULL
+WHERE generation = %(generation)s AND state = 'retired' AND NOT rolled_back
+RETURNING generation;
 
 -- name: rollback_target
 -- The generation that was published before this one and still lives.

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[DictRow]
 
 _STOPPED = "Start the embedded server with `rag-assets up`, or see that the external one runs."
+_REMEDIES = {
+    "password authentication failed": "Correct the user or the password in its URL.",
+    "does not exist": "Make it, or correct the name in its URL.",
+    "no pg_hba.conf entry": "Let its administrator admit this user from this machine.",
+    "the database system is": "Wait a moment, then try again.",
+}
 
 
 @contextmanager
@@ -80,7 +86,9 @@ def _explained(url: str) -> Iterator[None]:
             " on the same thing; run again when it has ended."
         ) from error
     except psycopg.OperationalError as error:
-        raise DatabaseError(f"No database at {place}: {_first_line(error)}. {_STOPPED}") from error
+        said = _first_line(error).rpartition("FATAL:  ")[2]
+        remedy = next((does for words, does in _REMEDIES.items() if words in said), _STOPPED)
+        raise DatabaseError(f"No database at {place}: {said}. {remedy}") from error
 
 
 def where(url: str) -> str:

@@ -1,6 +1,6 @@
 """Generations of an index: opening, publishing, rolling back, ending."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -76,14 +76,18 @@ class PostgresGenerations:
         with connect(self._url) as connection:
             there = living(connection, corpus)
             found = _with_recipe(there, recipe)
-            if found and not _superseded(there, recipe):
+            recalled = found is not None and found.state is GenerationState.RETIRED
+            if found and not recalled and not _superseded(there, recipe):
                 return found
             with connection.transaction():
                 connection.execute(_query("one_at_a_time"), {"corpus": corpus})
                 there = living(connection, corpus)
                 for generation in _superseded(there, recipe):
                     _end(connection, generation.number, GenerationState.CANCELLED)
-                return _with_recipe(there, recipe) or _create(connection, corpus, recipe)
+                found = _with_recipe(there, recipe)
+                return (
+                    _recalled(connection, found) if found else _create(connection, corpus, recipe)
+                )
 
     def unfinished(self, generation: Generation) -> Unfinished:
         with connect(self._url) as connection:
@@ -111,7 +115,13 @@ class PostgresGenerations:
             return published(connection, corpus)
 
     def publish(
-        self, generation: Generation, *, retrieval: RetrievalSettings, run: RunIdentity, reason: str
+        self,
+        generation: Generation,
+        *,
+        retrieval: RetrievalSettings,
+        run: RunIdentity,
+        reason: str,
+        rolled_back: bool = False,
     ) -> None:
         """Lets readers see this generation; the one before is retired, and kept."""
         with connect(self._url) as connection, connection.transaction():
@@ -119,7 +129,7 @@ class PostgresGenerations:
             if unfinished := _unfinished(connection, generation):
                 raise not_caught_up(generation, unfinished)
             which = {"corpus": generation.corpus, "generation": generation.number}
-            connection.execute(_query("retire"), which)
+            connection.execute(_query("retire"), which | {"rolled_back": rolled_back})
             if connection.execute(_query("mark_published"), which).fetchone() is None:
                 raise NotReadyError(
                     f"Generation {generation.number} of {generation.corpus!r} cannot be published:"
@@ -246,6 +256,12 @@ def _create(connection: "Connection", corpus: str, recipe: Recipe) -> Generation
             f" first, or all of it: `rag-assets materialize {corpus}`."
         ) from error
     return Generation(number, corpus, GenerationState.BUILDING, recipe)
+
+
+def _recalled(connection: "Connection", found: Generation) -> Generation:
+    """The generation as it is, or a candidate again where its settings have come back."""
+    again = connection.execute(_query("recall"), {"generation": found.number}).fetchone()
+    return replace(found, state=GenerationState.CANDIDATE) if again else found
 
 
 def _end(connection: "Connection", number: int, state: GenerationState) -> None:
