@@ -1,6 +1,6 @@
 """What the steps need from the world: one small protocol a role, for adapters and fakes."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -116,8 +116,14 @@ class ChunkStore(Protocol):
 
 
 class EmbeddingStore(Protocol):
-    def unembedded(self, generation: Generation, buckets: Sequence[int]) -> Iterator[Chunk]:
-        """Chunks whose text the generation's model has never seen, each text once."""
+    def unembedded(
+        self, generation: Generation, buckets: Sequence[int], *, at_once: int
+    ) -> Generator[Sequence[Chunk], None, None]:
+        """Chunks whose text the generation's model has never seen, each text once, in batches.
+
+        A batch is the caller's to embed until it asks for the next: no other run is given it.
+        To be closed when it is not read to its end.
+        """
 
     def add_embeddings(
         self,

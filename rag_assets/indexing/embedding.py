@@ -1,9 +1,9 @@
 """The step behind `embeddings`: gives every text its vector, once."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from rag_assets.errors import EmbeddingError
-from rag_assets.indexing.batching import batches
 from rag_assets.model import Chunk, Generation, RunIdentity
 from rag_assets.ports import Embedder, EmbeddingStore, Vectors
 
@@ -21,15 +21,16 @@ def embed(
 ) -> int:
     """Embeds texts that have no vector, a batch a commit; returns how many the model was given."""
     embedded = 0
-    for batch in batches(store.unembedded(generation, buckets), CHUNKS_A_CALL):
-        vectors = embedder.embed_documents([chunk.embedded_text for chunk in batch])
-        _check(vectors, batch, embedder)
-        store.add_embeddings(generation, [chunk.text_hash for chunk in batch], vectors, run)
-        embedded += len(batch)
+    with closing(store.unembedded(generation, buckets, at_once=CHUNKS_A_CALL)) as unembedded:
+        for batch in unembedded:
+            vectors = embedder.embed_documents([chunk.embedded_text for chunk in batch])
+            _check(vectors, batch, embedder)
+            store.add_embeddings(generation, [chunk.text_hash for chunk in batch], vectors, run)
+            embedded += len(batch)
     return embedded
 
 
-def _check(vectors: Vectors, batch: list[Chunk], embedder: Embedder) -> None:
+def _check(vectors: Vectors, batch: Sequence[Chunk], embedder: Embedder) -> None:
     """As many vectors as texts, of the right length, finite and with a direction."""
     if vectors.shape != (len(batch), embedder.dimensions):
         raise EmbeddingError(

@@ -1,6 +1,6 @@
 """Keeps chunks and embeddings, each under the hash of what it was made from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
 
 
-ROWS_AT_ONCE = 200
+TEXTS_AT_ONCE = 100
 
 
 class PostgresChunks:
@@ -29,8 +29,9 @@ class PostgresChunks:
         self._url = url
 
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
+        which = _which(generation, buckets)
         with connect(self._url) as connection:
-            for rows in _pieces(connection, "unchunked", _which(generation, buckets)):
+            for rows in _pieces(connection, "unchunked", which, at_once=TEXTS_AT_ONCE):
                 for row in rows:
                     yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
 
@@ -73,23 +74,21 @@ class PostgresEmbeddings:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def unembedded(self, generation: Generation, buckets: Sequence[int]) -> Iterator[Chunk]:
-        """Chunks whose text the generation's model has never seen, each text once.
+    def unembedded(
+        self, generation: Generation, buckets: Sequence[int], *, at_once: int
+    ) -> Generator[Sequence[Chunk], None, None]:
+        """Chunks whose text the generation's model has never seen, each text once, in batches.
 
-        While it is read, other runs over the same buckets wait: no text is paid for twice.
+        Until the last batch is embedded, other runs over these buckets wait; what a run over
+        other buckets has embedded meanwhile is left out.
         """
         which = _which(generation, buckets)
         with connect(self._url) as connection, connection.transaction():
             for bucket in sorted(buckets):
                 connection.execute(_query("hold_embedding"), which | {"bucket": bucket})
-            for rows in _pieces(connection, "unembedded", which):
-                chunks = [_chunk(row) for row in rows]
-                hashes = [chunk.text_hash for chunk in chunks]
-                found = connection.execute(
-                    _query("embedded_meanwhile"), which | {"text_hashes": hashes}
-                )
-                meanwhile = {row["text_hash"] for row in found}
-                yield from (chunk for chunk in chunks if chunk.text_hash not in meanwhile)
+            for rows in _pieces(connection, "unembedded", which, at_once=at_once):
+                if chunks := _without_vectors(connection, [_chunk(row) for row in rows], which):
+                    yield chunks
 
     def add_embeddings(
         self,
@@ -128,13 +127,22 @@ class PostgresEmbeddings:
             return [row["text_hash"] for row in rows]
 
 
+def _without_vectors(
+    connection: "Connection", chunks: list[Chunk], which: dict[str, Any]
+) -> list[Chunk]:
+    hashes = [chunk.text_hash for chunk in chunks]
+    rows = connection.execute(_query("embedded_meanwhile"), which | {"text_hashes": hashes})
+    meanwhile = {row["text_hash"] for row in rows}
+    return [chunk for chunk in chunks if chunk.text_hash not in meanwhile]
+
+
 def _pieces(
-    connection: "Connection", name: str, which: dict[str, Any]
+    connection: "Connection", name: str, which: dict[str, Any], *, at_once: int
 ) -> Iterator[list[dict[str, Any]]]:
     """A large result, a few hundred rows at a time."""
     with connection.transaction(), connection.cursor(name=name) as cursor:
         cursor.execute(_query(name), which)
-        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        while rows := cursor.fetchmany(at_once):
             yield rows
 
 
