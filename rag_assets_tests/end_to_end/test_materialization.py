@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from rag_assets import wiring
-from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.answering import pipeline
 from rag_assets.assets import (
     chunks,
@@ -20,7 +19,16 @@ from rag_assets.assets import (
 )
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.materializing import RunReport, materialize
-from rag_assets.model import Answer, Corpus
+from rag_assets.model import (
+    Answer,
+    ChunkingSettings,
+    Corpus,
+    EvaluationSettings,
+    IndexSettings,
+    RunIdentity,
+    bucket_of,
+)
+from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls
 
 PAGES = {
@@ -109,8 +117,6 @@ def test_an_unchanged_run_does_nothing_and_says_so(run: Materialize) -> None:
 def test_a_changed_file_is_searchable_after_a_run_of_its_bucket_alone(
     run: Materialize, folder: Path, corpus: Corpus, database: DatabaseUrls
 ) -> None:
-    from rag_assets.model import bucket_of
-
     run()
     (folder / "garden.md").write_text("# The garden\n\nThe gardener feeds the carp on Sundays.\n")
 
@@ -174,29 +180,64 @@ def test_part_of_the_buckets_is_not_published(run: Materialize) -> None:
     assert "2 buckets were never looked at" in report.failure
 
 
-def test_another_chunker_builds_a_generation_beside_the_published_one(
-    run: Materialize, corpus_with: Callable[..., Corpus], database: DatabaseUrls
-) -> None:
-    from rag_assets.model import ChunkingSettings, EvaluationSettings
-
-    assert run().failure is None
-    smaller = corpus_with(
+@pytest.fixture
+def smaller(corpus_with: Callable[..., Corpus]) -> Corpus:
+    """The corpus with another chunker, and a gate that lets everything pass."""
+    return corpus_with(
         chunking=ChunkingSettings(max_chars=60, min_chars=20),
         evaluation=EvaluationSettings(tolerance=1.0),
     )
 
-    run(smaller)
 
-    states = {each.generation: each.state for each in history(database)}
-    assert states[1] in {"retired", "published"}
-    assert len(states) == 2
+def test_another_chunker_is_published_and_going_back_embeds_nothing(
+    run: Materialize, smaller: Corpus, corpus_with: Callable[..., Corpus], database: DatabaseUrls
+) -> None:
+    forgiving = corpus_with(evaluation=smaller.evaluation)
+    assert run(forgiving).failure is None
+    assert run(smaller).failure is None
+    assert states(database) == {1: "retired", 2: "published"}
+
+    report = run(forgiving)
+
+    assert states(database) == {1: "published", 2: "retired"}
+    assert did(report, "embeddings") == {"texts_embedded": 0}
+
+
+def test_what_was_rolled_back_does_not_come_back_by_itself(
+    run: Materialize, smaller: Corpus, corpus: Corpus, database: DatabaseUrls
+) -> None:
+    run()
+    run(smaller)
+    Publisher(smaller, database).roll_back(run=RunIdentity("by hand", "1"))
+
+    assert run(smaller).failure is None
+    assert states(database) == {1: "published", 2: "retired"}
+
+
+def test_a_label_whose_sentence_was_edited_is_left_out_and_named(
+    run: Materialize, corpus_with: Callable[..., Corpus], folder: Path, tmp_path: Path
+) -> None:
+    golden = tmp_path / "golden.yaml"
+    golden.write_text(
+        "questions:\n"
+        "  - {id: roses, question: When are the roses watered,"
+        " answers: [{doc: garden.md, quote: waters the roses each Tuesday}]}\n"
+        "  - {id: oven, question: How is the oven lit,"
+        " answers: [{doc: kitchen.md, quote: pressing the brass knob}]}\n"
+    )
+    labelled = corpus_with(evaluation=EvaluationSettings(golden_set=str(golden)))
+    assert run(labelled).failure is None
+    (folder / "garden.md").write_text("# The garden\n\nThe roses are watered on Mondays.\n")
+
+    report = run(labelled)
+
+    assert report.failure is None
+    assert [check.check for check in report.checks if not check.passed] == ["labels_fit"]
 
 
 def test_a_worse_generation_is_refused_and_what_is_published_stays(
     run: Materialize, corpus_with: Callable[..., Corpus], database: DatabaseUrls
 ) -> None:
-    from rag_assets.model import EvaluationSettings, IndexSettings
-
     run()
     unreachable = corpus_with(
         index=IndexSettings(m=8), evaluation=EvaluationSettings(floors={"no such metric": 1.0})
@@ -206,15 +247,13 @@ def test_a_worse_generation_is_refused_and_what_is_published_stays(
 
     gate = next(check for check in report.checks if check.check == "gate")
     assert not gate.passed
-    assert {each.generation: each.state for each in history(database)} == {
-        1: "published",
-        2: "candidate",
-    }
+    assert states(database) == {1: "published", 2: "candidate"}
     assert not asked("When are the roses watered?", database).refused
 
 
-def history(database: DatabaseUrls) -> list[GenerationRecord]:
-    return wiring.stores(database).generations.history("notes")
+def states(database: DatabaseUrls) -> dict[int, str]:
+    history = wiring.stores(database).generations.history("notes")
+    return {each.generation: each.state for each in history}
 
 
 def test_without_a_database_the_run_says_what_to_do(
