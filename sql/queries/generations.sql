@@ -98,6 +98,12 @@ UPDATE generations SET state = 'candidate', retired_at = NULL
 WHERE generation = %(generation)s AND state = 'retired' AND NOT rolled_back
 RETURNING generation;
 
+-- name: set_aside
+-- A candidate that was published before goes back to where a rollback finds it.
+UPDATE generations SET state = 'retired', retired_at = now()
+WHERE generation = %(generation)s AND state = 'candidate' AND published_at IS NOT NULL
+RETURNING generation;
+
 -- name: rollback_target
 -- The generation that was published before this one and still lives.
 SELECT generation FROM generations

@@ -83,7 +83,7 @@ class PostgresGenerations:
                 connection.execute(_query("one_at_a_time"), {"corpus": corpus})
                 there = living(connection, corpus)
                 for generation in _superseded(there, recipe):
-                    _end(connection, generation.number, GenerationState.CANCELLED)
+                    _set_aside(connection, generation)
                 found = _with_recipe(there, recipe)
                 return (
                     _recalled(connection, found) if found else _create(connection, corpus, recipe)
@@ -223,9 +223,9 @@ def _generation(row: dict[str, Any]) -> Generation:
 
 
 def _superseded(generations: list[Generation], recipe: Recipe) -> list[Generation]:
-    """Builds that were never published, of settings that are no longer those of the corpus."""
-    unpublished = {GenerationState.BUILDING, GenerationState.CANDIDATE}
-    return [each for each in generations if each.state in unpublished and each.recipe != recipe]
+    """Builds that wait to be published, of settings that are no longer those of the corpus."""
+    waiting = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+    return [each for each in generations if each.state in waiting and each.recipe != recipe]
 
 
 def _with_recipe(generations: list[Generation], recipe: Recipe) -> Generation | None:
@@ -262,6 +262,13 @@ def _recalled(connection: "Connection", found: Generation) -> Generation:
     """The generation as it is, or a candidate again where its settings have come back."""
     again = connection.execute(_query("recall"), {"generation": found.number}).fetchone()
     return replace(found, state=GenerationState.CANDIDATE) if again else found
+
+
+def _set_aside(connection: "Connection", superseded: Generation) -> None:
+    """Cancels a build; one that was published before, and recalled since, stays for a rollback."""
+    which = {"generation": superseded.number}
+    if connection.execute(_query("set_aside"), which).fetchone() is None:
+        _end(connection, superseded.number, GenerationState.CANCELLED)
 
 
 def _end(connection: "Connection", number: int, state: GenerationState) -> None:

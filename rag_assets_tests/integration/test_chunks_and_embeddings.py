@@ -1,0 +1,239 @@
+"""What is kept under the hash of what it was made from."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import psycopg
+import pytest
+
+from rag_assets.errors import EmbeddingError
+from rag_assets.indexing.embedding import CHUNKS_A_CALL
+from rag_assets.model import Chunk, ChunkSet, Corpus
+from rag_assets.ports import Vectors
+from rag_assets.settings import DatabaseUrls
+from rag_assets.testing import InMemorySource
+from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
+
+
+@pytest.fixture
+def source() -> InMemorySource:
+    return InMemorySource({f"{n}.md": f"# Number {n}\n\nText {n}.\n".encode() for n in range(6)})
+
+
+@pytest.fixture
+def chain(database: DatabaseUrls, corpus: Corpus, source: InMemorySource) -> Chain:
+    return Chain(database, corpus, source=source)
+
+
+# --- chunks -------------------------------------------------------------------------------------
+
+
+def test_a_text_is_cut_once_by_each_chunker(chain: Chain, source: InMemorySource) -> None:
+    source.contents["copy.md"] = source.contents["0.md"]
+    chain.observe(), chain.open()
+    assert chain.cut() == 6
+    assert chain.cut() == 0
+    finer = chain.with_settings(chunking=replace(chain.corpus.chunking, max_chars=500))
+    finer.open()
+    assert finer.cut() == 6
+
+
+def test_only_the_texts_of_these_buckets_are_cut(chain: Chain) -> None:
+    chain.observe(), chain.open()
+    counts = [chain.cut([bucket]) for bucket in range(4)]
+    assert sum(counts) == 6
+    assert max(counts) < 6
+    assert chain.stores.chunks.counts(chain.newest) == {
+        bucket: count for bucket, count in enumerate(counts) if count
+    }
+
+
+def test_chunks_come_with_their_mark_or_not_at_all(chain: Chain) -> None:
+    chain.observe()
+    generation = chain.open()
+    first, *_ = chain.stores.chunks.unchunked(generation, range(4))
+    chunk = Chunk(0, "text", 0, 4)
+    clashing = ChunkSet(first.content_hash, first.parser, generation.recipe.chunker, (chunk, chunk))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        chain.stores.chunks.add_chunks([clashing])
+    assert value(chain.urls.writer, "SELECT count(*) FROM chunk_sets") == 0
+    assert chain.cut() == 6
+
+
+def test_two_that_cut_the_same_texts_keep_them_once(chain: Chain, source: InMemorySource) -> None:
+    source.contents = {f"{n}.md": f"Text {n}.".encode() for n in range(200)}
+    chain.observe(), chain.open()
+    together = threading.Barrier(3)
+
+    def cut() -> int:
+        together.wait(30)
+        return chain.cut()
+
+    with ThreadPoolExecutor(3) as pool:
+        made = [each.result(60) for each in [pool.submit(cut) for _ in range(3)]]
+    assert sum(made) == 200
+    assert value(chain.urls.writer, "SELECT count(*) FROM chunks") == 200
+
+
+def test_a_chunk_that_does_not_stand_where_it_says_is_found(chain: Chain) -> None:
+    chain.run()
+    assert chain.stores.chunks.misplaced(chain.newest) == []
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute(
+            "UPDATE rag_assets.chunks SET start_char = start_char + 1 WHERE text LIKE '%Number 3%'"
+        )
+    assert chain.stores.chunks.misplaced(chain.newest) == [("3.md", 0)]
+
+
+def test_offsets_are_characters_in_the_database_too(chain: Chain, source: InMemorySource) -> None:
+    """`substr` must count as Python does: by code points, whatever their bytes."""
+    source.contents = {
+        "odd.md": "# 🦓 zebra\n\nu\u0308 and ü, 漢字, \u200b.\n\n## Ünder\n\nไทย 🦓🦓.\n".encode()
+        * 60
+    }
+    chain.run()
+    assert chain.stores.chunks.counts(chain.newest)
+    assert chain.stores.chunks.misplaced(chain.newest) == []
+
+
+def test_a_parsed_text_without_chunks_is_marked_as_cut(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents = {"blank.md": b" \n ", "a.md": b"Text."}
+    chain.observe(), chain.open(), chain.cut()
+    assert list(chain.stores.chunks.unchunked(chain.newest, range(4))) == []
+
+
+# --- embeddings ---------------------------------------------------------------------------------
+
+
+def test_each_batch_is_committed_at_once(chain: Chain, source: InMemorySource) -> None:
+    """A model that fails at its second call has been paid for the first, and not again."""
+    count = CHUNKS_A_CALL + 40
+    source.contents = {f"{n}.md": f"Text {n}.".encode() for n in range(count)}
+    failing = replace(chain, embedder=FailsLater(calls=1))
+    with pytest.raises(EmbeddingError, match="overloaded"):
+        failing.run()
+    assert value(chain.urls.writer, "SELECT count(*) FROM embeddings") == CHUNKS_A_CALL
+    assert chain.run().embedded == 40
+    assert not {*failing.embedder.paid} & {*chain.embedder.paid}
+
+
+@dataclass(slots=True)
+class FailsLater(CountingEmbedder):
+    calls: int = 0
+
+    def embed_documents(self, texts: list[str]) -> Vectors:  # type: ignore[override] # a batch
+        self.calls -= 1
+        if self.calls < 0:
+            raise EmbeddingError("The model is overloaded.")
+        return CountingEmbedder.embed_documents(self, texts)
+
+
+def test_a_vector_comes_back_as_it_was_given(chain: Chain) -> None:
+    chain.run()
+    stored = rows(
+        chain.urls.writer,
+        "SELECT DISTINCT c.text_hash, e.embedding::text AS vector, e.model, e.scope, e.run_id"
+        " FROM chunks c JOIN embeddings e USING (text_hash)",
+    )
+    assert {(row["model"], row["scope"], row["run_id"]) for row in stored} == {
+        (chain.embedder.identity, "default", "run-1")
+    }
+    vectors = {row["text_hash"]: np.fromstring(row["vector"][1:-1], sep=",") for row in stored}
+    expected = Chunk(0, "# Number 3\n\nText 3.", 0, 18, ("Number 3",))
+    np.testing.assert_allclose(
+        vectors[expected.text_hash],
+        CountingEmbedder().embed_question(expected.embedded_text),
+        atol=1e-6,
+    )
+
+
+def test_who_paid_first_is_kept(chain: Chain) -> None:
+    chain.run()
+    [chunk, *_] = [Chunk(0, "# Number 3\n\nText 3.", 0, 18, ("Number 3",))]
+    other = np.ones((1, 64), np.float32)
+    chain.stores.embeddings.add_embeddings(chain.newest, [chunk.text_hash], other, RUN)
+    assert chain.stores.embeddings.damaged(chain.newest) == []
+    assert value(chain.urls.writer, "SELECT count(*) FROM embeddings") == 6
+    found = value(
+        chain.urls.writer,
+        "SELECT count(*) FROM embeddings WHERE embedding = %(other)s::vector",
+        other=str(other[0].tolist()),
+    )
+    assert found == 0
+
+
+def test_as_many_vectors_as_texts_are_kept_or_none(chain: Chain) -> None:
+    chain.run()
+    with pytest.raises(ValueError, match="zip"):
+        chain.stores.embeddings.add_embeddings(
+            chain.newest, [b"one", b"two"], np.ones((1, 64), np.float32), RUN
+        )
+    assert value(chain.urls.writer, "SELECT count(*) FROM embeddings") == 6
+
+
+def test_missing_and_damaged_vectors_are_told(chain: Chain) -> None:
+    chain.run()
+    embeddings = chain.stores.embeddings
+    assert (embeddings.missing(chain.newest), embeddings.damaged(chain.newest)) == (0, [])
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute(
+            "DELETE FROM rag_assets.embeddings WHERE text_hash ="
+            " (SELECT min(text_hash) FROM rag_assets.embeddings)"
+        )
+        connection.execute(
+            "UPDATE rag_assets.embeddings SET embedding = array_fill(0, ARRAY[64])::public.vector"
+            " WHERE text_hash = (SELECT min(text_hash) FROM rag_assets.embeddings)"
+        )
+        connection.execute(
+            "UPDATE rag_assets.embeddings SET embedding = '[1,2]'"
+            " WHERE text_hash = (SELECT max(text_hash) FROM rag_assets.embeddings)"
+        )
+    assert embeddings.missing(chain.newest) == 1
+    assert len(embeddings.damaged(chain.newest)) == 2
+
+
+def test_embeddings_are_counted_by_bucket(chain: Chain) -> None:
+    chain.run()
+    counted = chain.stores.embeddings.counts(chain.newest, range(4))
+    assert counted == chain.stores.chunks.counts(chain.newest)
+    assert chain.stores.embeddings.counts(chain.newest, [9]) == {}
+
+
+def test_another_model_pays_for_every_text_again(chain: Chain) -> None:
+    from rag_assets.testing import HashEmbedder
+
+    chain.run()
+    wider = replace(chain, embedder=CountingEmbedder(words=HashEmbedder(128)))
+    assert wider.run().embedded == 6
+    assert {len(row["vector"].split(",")) for row in wider.holds()["rows"]} == {128}
+
+
+def test_the_title_is_no_part_of_what_is_embedded(chain: Chain, source: InMemorySource) -> None:
+    chain.run()
+    source.contents["0.md"] = b"---\ntitle: Another\n---\n" + source.contents["0.md"]
+    outcome = chain.run()
+    assert (outcome.done("replaced"), outcome.chunks, outcome.embedded) == (1, 1, 0)
+    titles = {row["doc_id"]: row["title"] for row in chain.holds()["served"]}
+    assert titles["0.md"] == "Another"
+
+
+def test_a_vector_too_wide_for_the_index_is_refused(chain: Chain) -> None:
+    from rag_assets.testing import HashEmbedder
+
+    chain.observe()
+    with pytest.raises(psycopg.errors.RaiseException, match="at most 4000 dimensions"):
+        replace(chain, embedder=CountingEmbedder(words=HashEmbedder(4001))).open()
+
+
+def test_an_unfinished_text_is_streamed_in_pieces_of_bounded_size(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents = {f"{n}.md": f"Text {n}.".encode() for n in range(250)}
+    chain.observe(), chain.open(), chain.cut()
+    batches = list(chain.stores.embeddings.unembedded(chain.newest, range(4), at_once=100))
+    assert [len(batch) for batch in batches] == [100, 100, 50]
+    assert len({chunk.text_hash for batch in batches for chunk in batch}) == 250
