@@ -377,7 +377,13 @@ def ask(
 @corpus_option
 @as_option
 @generation_option
-@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="How many chunks at most.",
+)
 @json_option
 def search(
     *,
@@ -422,10 +428,13 @@ def evaluate(
         after = publisher.scores(chosen, golden_set, run)
         before = publisher.scores(other, golden_set, run) if other else None
     verdict = judged(after, before=before, settings=publisher.corpus.evaluation)
+    stale = publisher.stale_labels(golden_set)
     if as_json:
-        _print_json({"scores": asdict(after), "means": after.means, "verdict": asdict(verdict)})
+        found = {"scores": asdict(after), "means": after.means, "verdict": asdict(verdict)}
+        _print_json(found | {"stale_labels": stale})
     else:
         printing.scores(after, publisher.corpus.name)
+        printing.stale_labels(stale)
         printing.comparison(verdict.differences)
         printing.verdict(verdict)
     if not verdict.accepted:

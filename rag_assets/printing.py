@@ -1,12 +1,15 @@
-"""What commands show on a terminal."""
+"""What commands show on a terminal: the words of documents as they are, and nothing cut off."""
 
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import click
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
 
 from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
@@ -22,9 +25,31 @@ DEAD_LETTERS = 10
 """How many of them are shown, each with its reason."""
 
 Shown = TypeVar("Shown")
+Piece = str | tuple[str, str]
+"""Text, or text and its style."""
 
-console = Console(highlight=False, soft_wrap=True)
-progress = Console(highlight=False, soft_wrap=True, stderr=True)
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "bold": {"bold": True},
+    "dim": {"dim": True},
+    "cyan": {"fg": "cyan"},
+    "good": {"fg": "green"},
+    "bad": {"fg": "red"},
+    "odd": {"fg": "yellow"},
+}
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What would move the cursor or rename the window, if a document holds it."""
+
+
+def say(*pieces: Piece) -> None:
+    """A line on standard output, without colours where it is no terminal or NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    click.echo("".join(map(_rendered, pieces)), color=False if plain else None)
+
+
+def _rendered(piece: Piece) -> str:
+    text, style = (piece, None) if isinstance(piece, str) else piece
+    shown = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    return click.style(shown, **_STYLES[style]) if style else shown
 
 
 class Doing:
@@ -32,10 +57,11 @@ class Doing:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._status = Status(escape(what), console=progress, spinner="line")
+        self._console = Console(stderr=True)
+        self._status = Status(Text(what), console=self._console, spinner="line")
 
     def __enter__(self) -> Self:
-        if progress.is_interactive:
+        if self._console.is_interactive:
             self._status.start()
         else:
             self.tell(self._what)
@@ -46,19 +72,19 @@ class Doing:
 
     def now(self, what: str) -> None:
         """Says what comes next; one line is enough for a log."""
-        self._status.update(escape(what))
+        self._status.update(Text(what))
 
     def tell(self, what: str) -> None:
         """A line that stays."""
-        self.aside(progress.print)(escape(f"… {what}"))
+        self.aside(lambda line: click.echo(line, err=True))(f"… {what}")
 
     def aside(self, show: Callable[[Shown], None]) -> Callable[[Shown], None]:
-        """Makes way for something that is shown meanwhile, for two consoles share one terminal."""
+        """Makes way for something that is shown meanwhile, for both share one terminal."""
 
         def shows(what: Shown) -> None:
             self._status.stop()
             show(what)
-            if progress.is_interactive:
+            if self._console.is_interactive:
                 self._status.start()
 
         return shows
@@ -70,29 +96,25 @@ class Doing:
 def asset_done(done: "AssetDone") -> None:
     """One line an asset, as it is finished."""
     did = ", ".join(
-        f"{number} {name.replace('_', ' ')}" for name, number in done.did.items() if number
+        f"{number:,} {name.replace('_', ' ')}" for name, number in done.did.items() if number
     )
-    line = f"{done.asset:<16} {done.rows:>7,} rows   {done.seconds:>5.1f} s   {escape(did)}"
-    console.print(f"  [green]✓[/] {line}")
+    line = f"{done.asset:<16} {done.rows:>7,} rows   {done.seconds:>5.1f} s   {did}"
+    say("  ", ("✓", "good"), " ", line.rstrip())
 
 
 def run_report(report: "RunReport", corpus: str) -> None:
     failed = [check for check in report.checks if not check.passed]
     for check in failed:
         if check.description != report.failure:
-            console.print(
-                f"  [yellow]![/] {check.asset}.{check.check}: {escape(check.description)}"
-            )
+            say("  ", ("!", "odd"), f" {check.asset}.{check.check}: {check.description}")
     if report.scores:
         means = " · ".join(f"{name} {mean:.2f}" for name, mean in in_order(report.scores))
-        console.print(f"  golden set: {means}")
+        say(f"  golden set: {means}")
     if report.failure is None and report.did_nothing:
-        console.print(f"Nothing to do: the index of {corpus} equals its source.")
+        say(f"Nothing to do: the index of {corpus} equals its source.")
     if report.checks:
-        console.print(
-            f"  {len(report.checks) - len(failed)} of {len(report.checks)} checks passed",
-            style="dim",
-        )
+        passed = len(report.checks) - len(failed)
+        say((f"  {passed} of {len(report.checks)} checks passed", "dim"))
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -100,46 +122,44 @@ def run_report(report: "RunReport", corpus: str) -> None:
 
 def answer(found: Answer) -> None:
     if found.refused:
-        console.print("[bold]Not in the corpus.[/] No passage supports an answer to this question.")
+        say(("Not in the corpus.", "bold"), " No passage supports an answer to this question.")
     else:
-        console.print(f"[bold]{escape(found.text)}[/]")
+        say((found.text, "bold"))
     if found.never_mentioned:
-        console.print(f"The corpus never mentions: {escape(', '.join(found.never_mentioned))}")
+        say(f"The corpus never mentions: {', '.join(found.never_mentioned)}")
     for citation in found.citations:
         _citation(citation)
-    console.print(
+    source = (
         f"\nextractive answer · corpus {found.corpus} · generation {found.generation}"
-        f" · lexical support {found.lexical_support:.2f}",
-        style="dim",
+        f" · lexical support {found.lexical_support:.2f}"
     )
+    say((source, "dim"))
     hits(found.hits[:3])
 
 
 def _citation(citation: Citation) -> None:
-    headings = " > ".join(citation.heading_path)
-    console.print(
-        f"\n\\[{citation.number}] [cyan]{escape(citation.doc_id)}[/], characters"
-        f" {citation.start}-{citation.end}"
-        + (f"\n    {escape(headings)}" if headings else "")
-        + f"\n    {escape(citation.uri)}"
-    )
+    place = f", characters {citation.start}-{citation.end}"
+    say(f"\n[{citation.number}] ", (citation.doc_id, "cyan"), place)
+    if citation.heading_path:
+        say(f"    {' > '.join(citation.heading_path)}")
+    say(f"    {citation.uri}")
 
 
 def search_result(result: SearchResult) -> None:
     hits(result.hits)
     if not result.hits:
-        console.print("Nothing found that you may see.")
+        say("Nothing found that you may see.")
 
 
 def hits(found: Sequence[Hit]) -> None:
     """Where, how well, and why: cosine and BM25 beside the score that joins them."""
     if not found:
         return
-    console.print(f"{'score':>6} {'cosine':>7} {'BM25':>7}  chunk", style="dim")
+    say((f"{'score':>6} {'cosine':>7} {'BM25':>7}  chunk", "dim"))
     for hit in found:
         numbers = f"{hit.score:6.3f} {_number(hit.dense):>7} {_number(hit.lexical):>7}"
         beginning = " ".join(hit.text.split())[:48]
-        console.print(f"{numbers}  {escape(hit.doc_id)}#{hit.ord}", f"[dim]{escape(beginning)}[/]")
+        say(f"{numbers}  {hit.doc_id}#{hit.ord} ", (beginning, "dim"))
 
 
 def _number(value: float | None) -> str:
@@ -150,10 +170,8 @@ def _number(value: float | None) -> str:
 
 
 def scores(found: Scores, corpus: str) -> None:
-    console.print(
-        f"{corpus}, generation {found.generation}, {len(found.questions)} questions of"
-        f" {escape(found.golden_set)}"
-    )
+    questions = f"{len(found.questions)} questions of {found.golden_set}"
+    say(f"{corpus}, generation {found.generation}, {questions}")
     counted = {
         metric: sum(metric in question.metrics for question in found.questions)
         for metric in found.means
@@ -162,6 +180,11 @@ def scores(found: Scores, corpus: str) -> None:
         ("metric", "mean", "questions"),
         ((metric, f"{mean:.3f}", str(counted[metric])) for metric, mean in in_order(found.means)),
     )
+
+
+def stale_labels(found: Sequence[str]) -> None:
+    for each in found:
+        say(("!", "odd"), f" left out: {each}")
 
 
 def in_order(means: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -189,16 +212,14 @@ def comparison(differences: Sequence[Difference]) -> None:
     )
     for each in differences:
         if each.better or each.worse:
-            console.print(f"{each.metric}: better {escape(', '.join(each.better)) or '-'}")
-            console.print(
-                f"{' ' * len(each.metric)}  worse  {escape(', '.join(each.worse)) or '-'}"
-            )
+            say(f"{each.metric}: better {', '.join(each.better) or '-'}")
+            say(f"{' ' * len(each.metric)}  worse  {', '.join(each.worse) or '-'}")
 
 
 def verdict(found: Verdict) -> None:
-    console.print("[green]accepted[/]" if found.accepted else "[red]refused[/]")
+    say(("accepted", "good") if found.accepted else ("refused", "bad"))
     for reason in found.reasons:
-        console.print(f"  {escape(reason)}")
+        say(f"  {reason}")
 
 
 # --- the installation --------------------------------------------------------------------------
@@ -206,30 +227,28 @@ def verdict(found: Verdict) -> None:
 
 def checked(defs: Path, corpora: Sequence[Corpus], problems: Sequence[Problem]) -> None:
     for problem in problems:
-        console.print(escape(str(problem)))
+        say(str(problem))
     if not problems:
         for corpus in corpora:
-            console.print(f"{corpus.name}: fine ({corpus.buckets} buckets, {corpus.embedder})")
-        console.print(f"read from {escape(str(defs))}", style="dim")
+            say(f"{corpus.name}: fine ({corpus.buckets} buckets, {corpus.embedder})")
+        say((f"read from {defs}", "dim"))
 
 
 def standing(found: Standing) -> None:
-    console.print(f"home       {escape(str(found.home))}")
-    console.print(f"database   {escape(found.database)}")
-    console.print(f"Dagster    {found.dagster_url if found.dagster_running else 'not up'}")
+    say(f"home       {found.home}")
+    say(f"database   {found.database}")
+    say(f"Dagster    {found.dagster_url if found.dagster_running else 'not up'}")
     for corpus in found.corpora:
         _corpus(corpus)
 
 
 def _corpus(found: CorpusStanding) -> None:
-    console.print(
-        f"\n[bold]{found.corpus}[/]: {found.documents} documents,"
-        f" {len(found.dead_letters)} dead letters, {_published(found.published_generation)}"
-    )
+    held = f"{found.documents} documents, {len(found.dead_letters)} dead letters"
+    say("\n", (found.corpus, "bold"), f": {held}, {_published(found.published_generation)}")
     for letter in found.dead_letters[:DEAD_LETTERS]:
-        console.print(f"  [yellow]![/] {escape(letter.reason)}")
+        say("  ", ("!", "odd"), f" {letter.reason}")
     if more := len(found.dead_letters[DEAD_LETTERS:]):
-        console.print(f"  [yellow]![/] and {more} more in the table `dead_letters`")
+        say("  ", ("!", "odd"), f" and {more} more in the table `dead_letters`")
     _table(
         ("generation", "state", "documents", "chunks", "embedder", "chunker"),
         (
@@ -252,19 +271,19 @@ def _published(generation: int | None) -> str:
 
 def findings(found: Sequence[Finding]) -> None:
     for each in found:
-        mark = "[green]✓[/]" if each.ok else "[red]✗[/]"
-        console.print(f"{mark} {each.name:<12} {escape(each.detail)}")
+        say(("✓", "good") if each.ok else ("✗", "bad"), f" {each.name:<12} {each.detail}")
         if each.remedy:
-            console.print(f"  {'':<12} {escape(each.remedy)}")
+            say(f"  {'':<12} {each.remedy}")
 
 
 # --- tables ------------------------------------------------------------------------------------
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Whole lines, also where the terminal is narrow: nothing is cut off."""
+    """Whole lines, also where the terminal is narrow."""
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        console.print(escape("  ".join(cells).rstrip()), style="dim" if number == 0 else None)
+        text = "  ".join(cells).rstrip()
+        say((text, "dim") if number == 0 else text)

@@ -1,0 +1,303 @@
+"""What stands on the terminal: every word of a document as it is, and nothing cut off."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from rag_assets import printing
+from rag_assets.adapters.postgres.generations import GenerationRecord
+from rag_assets.evaluation.comparing import Difference, Verdict
+from rag_assets.installation import CorpusStanding, Standing
+from rag_assets.materializing import AssetDone, CheckDone, RunReport
+from rag_assets.model import Answer, Citation, DeadLetter, Hit, QuestionScore, Scores, SearchResult
+from rag_assets.operations.doctor import Finding
+
+Capture = pytest.CaptureFixture[str]
+
+MARKUP = "[bold]roof[/] [/nosuch] :smile: a\tb \\"
+"""What a terminal library could take for its own: styles, an end without a beginning, a tab."""
+
+HIT = Hit(
+    generation=1,
+    doc_id=f"{MARKUP}.md",
+    ord=3,
+    title=MARKUP,
+    uri=f"file:///{MARKUP}",
+    heading_path=(MARKUP, "Tiles"),
+    text=f"{MARKUP}\nThe slate came from Wales.\\",
+    start=0,
+    end=50,
+    content_hash=b"hash",
+    run_id="run",
+    score=0.5,
+    dense=None,
+    lexical=2.5,
+)
+CITATION = Citation(
+    number=1,
+    generation=1,
+    doc_id=f"{MARKUP}.md",
+    ord=3,
+    title=MARKUP,
+    uri=f"file:///{MARKUP}",
+    heading_path=(MARKUP, "Tiles"),
+    start=24,
+    end=50,
+    quote=f"The slate {MARKUP}",
+    content_hash=b"hash",
+    run_id="run",
+)
+ANSWER = Answer(
+    question="Where from?",
+    corpus="house",
+    generation=1,
+    citations=(CITATION,),
+    hits=(HIT,),
+    lexical_support=0.75,
+    never_mentioned=(MARKUP,),
+)
+RECORD = GenerationRecord(
+    generation=1,
+    state="published",
+    fingerprint="0123456789abcdef",
+    parser="auto@1",
+    chunker="markdown@1:400-1200",
+    embedder="wordllama:l2_supercat_256/document@1",
+    dimensions=256,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    published_at=None,
+    retired_at=None,
+    documents=12,
+    chunks=345,
+)
+
+
+def letter(number: int) -> DeadLetter:
+    return DeadLetter(f"{number}.md", "parse", "Error", f"{number}.md is no text: [/] odd", "1")
+
+
+def check(name: str, *, passed: bool, description: str = "as it should be") -> CheckDone:
+    return CheckDone("chunks", name, passed=passed, description=description, blocking=not passed)
+
+
+def report(**changes: Any) -> RunReport:
+    return RunReport(run_id="run", checks=[check("complete", passed=True)], **changes)
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+def test_an_answer_is_shown_word_for_word_with_its_citation(capsys: Capture) -> None:
+    printing.answer(ANSWER)
+
+    shown = capsys.readouterr().out
+    assert f"The slate {MARKUP} [1]" in shown
+    assert (
+        f"[1] {MARKUP}.md, characters 24-50\n    {MARKUP} > Tiles\n    file:///{MARKUP}\n" in shown
+    )
+    assert f"The corpus never mentions: {MARKUP}\n" in shown
+
+
+def test_a_document_cannot_take_over_the_terminal(capsys: Capture) -> None:
+    printing.answer(replace(ANSWER, citations=(replace(CITATION, quote="\x1b]0;mine\x07 \x9b2J"),)))
+
+    assert "\n\ufffd]0;mine\ufffd \ufffd2J [1]\n" in f"\n{capsys.readouterr().out}"
+
+
+def test_a_refusal_says_so_and_what_was_nearest(capsys: Capture) -> None:
+    printing.answer(replace(ANSWER, citations=()))
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("Not in the corpus.")
+    assert f"{MARKUP}.md#3" in shown
+
+
+def test_a_search_shows_scores_and_the_beginning_of_each_chunk(capsys: Capture) -> None:
+    printing.search_result(SearchResult("slate", "house", 1, hits=(HIT,), terms=()))
+
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["score", "cosine", "BM25", "chunk"]
+    assert line.split()[:3] == ["0.500", "-", "2.500"]
+    assert f"{MARKUP}.md#3 [bold]roof[/] [/nosuch] :smile: a b \\ The" in line
+
+
+def test_a_search_without_result_says_so(capsys: Capture) -> None:
+    printing.search_result(SearchResult("slate", "house", 1, hits=(), terms=()))
+
+    assert capsys.readouterr().out == "Nothing found that you may see.\n"
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def test_an_asset_says_only_what_it_did(capsys: Capture) -> None:
+    printing.asset_done(AssetDone("chunks", 1.25, 1234, {"chunks_cut": 3, "waiting": 0}))
+    printing.asset_done(AssetDone("embeddings", 0.1, 12, {"texts_embedded": 0}))
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["✓", "chunks", "1,234", "rows", "1.2", "s", "3", "chunks", "cut"]
+    assert second.endswith("0.1 s")
+
+
+def test_a_run_that_found_everything_in_place_says_that_there_was_nothing_to_do(
+    capsys: Capture,
+) -> None:
+    quiet = [AssetDone("raw_documents", 0.1, 7, {"added": 0, "unchanged": 7})]
+
+    printing.run_report(report(assets=quiet), "house")
+    assert "Nothing to do: the index of house equals its source." in capsys.readouterr().out
+
+    printing.run_report(report(assets=quiet, failure="It failed."), "house")
+    assert "Nothing to do" not in capsys.readouterr().out
+
+
+def test_a_failed_check_is_shown_with_its_reason_unless_the_error_says_the_same(
+    capsys: Capture,
+) -> None:
+    found = report(failure="The gate refuses.")
+    found.checks += [
+        check("gate", passed=False, description="The gate refuses."),
+        check("sound", passed=False, description=f"odd: {MARKUP}"),
+    ]
+
+    printing.run_report(found, "house")
+
+    shown = capsys.readouterr().out
+    assert "gate" not in shown
+    assert f"! chunks.sound: odd: {MARKUP}\n" in shown
+    assert "1 of 3 checks passed" in shown
+
+
+def test_a_run_without_checks_counts_none(capsys: Capture) -> None:
+    printing.run_report(RunReport(failure="No source."), "house")
+
+    assert capsys.readouterr().out == ""
+
+
+# --- scores ------------------------------------------------------------------------------------
+
+
+def test_metrics_stand_in_one_order_whatever_order_they_come_in() -> None:
+    means = {"refusal_correct": 1.0, "house_rule": 0.1, "mrr@10": 0.5, "recall@5": 0.7}
+
+    assert [name for name, _ in printing.in_order(means)] == [
+        "recall@5", "mrr@10", "refusal_correct", "house_rule",
+    ]  # fmt: skip
+
+
+def test_scores_say_on_how_many_questions_they_rest(capsys: Capture) -> None:
+    questions = (
+        QuestionScore("a", {"recall@5": 1.0, "refusal_correct": 1.0}),
+        QuestionScore("b", {"refusal_correct": 0.0}),
+    )
+
+    printing.scores(Scores(2, "golden.yaml@1", questions), "house")
+
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["metric", "mean", "questions"],
+        ["recall@5", "1.000", "1"],
+        ["refusal_correct", "0.500", "2"],
+    ]
+
+
+def test_a_comparison_names_the_questions_that_changed(capsys: Capture) -> None:
+    worse = Difference("ndcg@10", 0.9, 0.5, -0.6, -0.2, better=(), worse=("roof[1]", "garden"))
+
+    printing.comparison([worse])
+    printing.verdict(Verdict(accepted=False, reasons=(f"worse: {MARKUP}",)))
+
+    shown = capsys.readouterr().out
+    assert "ndcg@10  0.900   0.500  -0.400  -0.600 to -0.200\n" in shown
+    assert "better -\n" in shown
+    assert "worse  roof[1], garden\n" in shown
+    assert shown.endswith(f"refused\n  worse: {MARKUP}\n")
+
+
+def test_nothing_compared_shows_no_empty_table(capsys: Capture) -> None:
+    printing.comparison([])
+
+    assert capsys.readouterr().out == ""
+
+
+# --- the installation --------------------------------------------------------------------------
+
+
+def standing(**changes: Any) -> Standing:
+    house = CorpusStanding("house", 12, [letter(n) for n in range(12)], 1, [RECORD])
+    return replace(
+        Standing(Path("/home/[x]"), True, "db/rag", 1, False, "http://127.0.0.1:3000", [house]),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_a_narrow_terminal_cuts_nothing_off(
+    columns: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+
+    printing.standing(standing())
+
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert (
+        "1           published  12         345     wordllama:l2_supercat_256/document@1  " in shown
+    )
+
+
+def test_the_status_says_which_documents_could_not_be_read_and_why(capsys: Capture) -> None:
+    printing.standing(standing())
+
+    shown = capsys.readouterr().out
+    assert "house: 12 documents, 12 dead letters, generation 1 published\n" in shown
+    assert "  ! 0.md is no text: [/] odd\n" in shown
+    assert "and 2 more" in shown
+
+
+def test_a_finding_stands_with_its_remedy(capsys: Capture) -> None:
+    printing.findings(
+        [
+            Finding("Python", ok=True, detail="version 3.11"),
+            Finding("disk space", ok=False, detail=f"none: {MARKUP}", remedy="Make room."),
+        ]
+    )
+
+    fine, wrong, remedy = capsys.readouterr().out.splitlines()
+    assert fine.startswith("✓ Python")
+    assert wrong == f"✗ disk space   none: {MARKUP}"
+    assert remedy.strip() == "Make room."
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+
+def shown_on_a_terminal(**environment: str) -> str:
+    """What a command that says something in green writes where colours are possible."""
+
+    @click.command()
+    def program() -> None:
+        printing.say(("fine", "good"))
+
+    return CliRunner().invoke(program, color=True, env=environment).output
+
+
+def test_colours_are_left_out_where_the_environment_says_so() -> None:
+    assert shown_on_a_terminal() == "\x1b[32mfine\x1b[0m\n"
+    assert shown_on_a_terminal(NO_COLOR="1") == "fine\n"
+
+
+# --- progress ----------------------------------------------------------------------------------
+
+
+def test_what_is_being_done_goes_to_standard_error_as_one_line_of_a_log(capsys: Capture) -> None:
+    with printing.Doing("working on [x]") as doing:
+        doing.now("still working")
+        doing.aside(print)("done")
+
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("done\n", "… working on [x]\n")
