@@ -148,6 +148,7 @@ def up(*, database_only: bool) -> None:
         urls = installation.start_database(settings, doing.now)
     click.echo(f"The database is up: {where(urls.reader)}")
     if not database_only:
+        installation.valid_corpora(settings)
         dagster = installation.dagster_of(settings)
         with printing.Doing("starting the Dagster UI and daemon"):
             dagster.start()

@@ -142,11 +142,17 @@ def _golden_set_problems(defs: Path, corpus: Corpus) -> Iterator[Problem]:
             yield Problem(file, str(error), path="attributes.evaluation.golden_set")
 
 
-def _valid_corpora(settings: Settings) -> str:
+def valid_corpora(settings: Settings) -> list[Corpus]:
+    """Every corpus, or an error with every problem: Dagster would show a stack trace instead."""
     corpora, problems = checked(settings.defs)
     if problems:
         raise ConfigurationError("\n".join(map(str, problems)))
-    return f"{', '.join(corpus.name for corpus in corpora)} in {settings.defs}"
+    return list(corpora)
+
+
+def _valid_corpora(settings: Settings) -> str:
+    names = ", ".join(corpus.name for corpus in valid_corpora(settings))
+    return f"{names} in {settings.defs}"
 
 
 def _answering_database(settings: Settings) -> str:

@@ -321,6 +321,7 @@ def test_a_stale_pid_file_that_names_another_process_leaves_that_process_alone(
     data = own.status().data_folder
     recorded = (data / "postmaster.pid").read_text()
     _kill_postmaster(own)
+    assert _becomes(lambda: not server_processes(data))
     with _unrelated_process() as unrelated:
         (data / "postmaster.pid").write_text(re.sub(r"\A\d+", str(unrelated.pid), recorded))
         assert own.urls() is None

@@ -143,8 +143,9 @@ def _make_roles(connection: "Connection", urls: DatabaseUrls) -> None:
             if not _role_exists(connection, group):
                 connection.execute(sql.SQL(_query("create_group")).format(**names))
             if login and not _role_exists(connection, login):
+                verifier = sql.Literal(_verifier(connection, login, password))
                 connection.execute(
-                    sql.SQL(_query("create_login")).format(**names, password=sql.Literal(password))
+                    sql.SQL(_query("create_login")).format(**names, password=verifier)
                 )
             if login and not _is_member(connection, login, group):
                 connection.execute(sql.SQL(_query("join_group")).format(**names))
@@ -159,6 +160,12 @@ def _make_roles(connection: "Connection", urls: DatabaseUrls) -> None:
                 f" CREATE ROLE {group}; CREATE ROLE {login or '…'} LOGIN PASSWORD '…';"
                 f" GRANT {group} TO {login or '…'}; then run `rag-assets migrate` again."
             ) from error
+
+
+def _verifier(connection: "Connection", login: str, password: str) -> str:
+    """What the server keeps instead of the password: a refused statement is written to its log."""
+    encrypt = connection.pgconn.encrypt_password
+    return encrypt(password.encode(), login.encode(), b"scram-sha-256").decode()
 
 
 def _role_exists(connection: "Connection", role: str) -> bool:
