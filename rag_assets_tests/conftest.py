@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
@@ -39,19 +40,30 @@ def database(new_database: Callable[[], DatabaseUrls]) -> DatabaseUrls:
 @pytest.fixture
 def new_database(server: EmbeddedPostgres) -> Iterator[Callable[[], DatabaseUrls]]:
     """Makes fresh databases, for tests that compare two."""
-    made: list[str] = []
+    with ExitStack() as stack:
 
-    def makes(*, template: str = TEMPLATE) -> DatabaseUrls:
-        made.append(f"test_{uuid.uuid4().hex[:12]}")
-        _administer(
-            server,
-            "CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy",
-            *(made[-1], template, "rag_assets_owner"),
-        )
-        return urls_in(server, made[-1])
+        def makes(*, template: str = TEMPLATE) -> DatabaseUrls:
+            return stack.enter_context(fresh_database(server, template=template))
 
-    yield makes
-    for name in made:
+        yield makes
+
+
+@pytest.fixture(scope="module")
+def module_database(server: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    """A fresh database for tests that only read what their module has put there."""
+    with fresh_database(server) as urls:
+        yield urls
+
+
+@contextmanager
+def fresh_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> Iterator[DatabaseUrls]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    owner = "rag_assets_owner"
+    create: LiteralString = "CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy"
+    _administer(server, create, name, template, owner)
+    try:
+        yield urls_in(server, name)
+    finally:
         _administer(server, "DROP DATABASE {} WITH (FORCE)", name)
 
 

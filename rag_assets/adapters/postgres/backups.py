@@ -1,5 +1,6 @@
 """Writes the whole schema into one file and brings it back, all of it or nothing."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -18,6 +19,8 @@ _COPIED_VERSION = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = \d+;\n", re.MULTILINE)
+_SEAL = b"\nrag_assets backup, sha256: "
+_PART = 1 << 20
 _DUMP = (
     "--format=custom",
     "--schema=rag_assets",
@@ -42,6 +45,7 @@ def back_up(urls: DatabaseUrls, file: Path, *, programs: Path) -> int:
             urls.writer,
             f"The database could not be written to {file}",
         )
+        _seal(partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -52,6 +56,7 @@ def restore(urls: DatabaseUrls, file: Path, *, replace: bool, programs: Path) ->
     """Brings the database to the state of a dump, in one transaction, then to today's schema."""
     if not file.is_file():
         raise ConfigurationError(f"There is no backup file {file}.")
+    _refuse_damaged(file)
     script = _script(file, programs)
     _refuse_newer(script, file)
     if (there := corpora_there(urls)) and not replace:
@@ -59,6 +64,7 @@ def restore(urls: DatabaseUrls, file: Path, *, replace: bool, programs: Path) ->
             f"The database holds the corpora {', '.join(there)}, which {file} would replace."
             " Run it again with --replace to go on."
         )
+    migrations.prepare(urls)
     _run(
         [
             programs / "psql",
@@ -81,6 +87,35 @@ def corpora_there(urls: DatabaseUrls) -> list[str]:
     with connect(urls.owner) as connection:
         rows = connection.execute(queries.load("backups")["corpora_there"])
         return [row["corpus"] for row in rows]
+
+
+def _seal(file: Path) -> None:
+    """Appends a checksum, for pg_restore notices damage only here and there, and ignores this."""
+    digest = _digest(file, file.stat().st_size)
+    with file.open("ab") as sealed:
+        sealed.write(_SEAL + digest)
+
+
+def _refuse_damaged(file: Path) -> None:
+    size = file.stat().st_size - len(_SEAL) - hashlib.sha256().digest_size
+    with file.open("rb") as sealed:
+        sealed.seek(max(size, 0))
+        sealing = sealed.read()
+    if size < 0 or sealing != _SEAL + _digest(file, size):
+        raise ConfigurationError(
+            f"{file} is no backup that can be read: it is damaged, cut short, or something else."
+            " Name a file that `rag-assets backup` wrote."
+        )
+
+
+def _digest(file: Path, size: int) -> bytes:
+    """Of the first bytes of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while size > 0 and (part := content.read(min(size, _PART))):
+            digest.update(part)
+            size -= len(part)
+    return digest.digest()
 
 
 def _script(file: Path, programs: Path) -> str:

@@ -61,6 +61,14 @@ def migrate(urls: DatabaseUrls) -> list[Migration]:
         return missing
 
 
+def prepare(urls: DatabaseUrls) -> None:
+    """What a schema needs before it can be there: a server that is new enough, and the roles."""
+    with connect(urls.owner) as connection:
+        _check_server(connection, urls.owner)
+        connection.execute(_query("lock"))
+        _make_roles(connection, urls)
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     version: str
