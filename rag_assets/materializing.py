@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from rag_assets.adapters.home_folder import HomeFolder
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
@@ -216,7 +217,9 @@ def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with HomeFolder(home).locked():  # two at once would both make its tables
+            instance = dg.DagsterInstance.from_config(str(home))
+        with instance:
             yield instance
     except SQLAlchemyError as error:
         said = str(getattr(error, "orig", error)).partition("\n")[0]

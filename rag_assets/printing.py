@@ -110,6 +110,8 @@ def run_report(report: "RunReport", corpus: str) -> None:
     if report.scores:
         means = " · ".join(f"{name} {mean:.2f}" for name, mean in in_order(report.scores))
         say(f"  golden set: {means}")
+    if any(done.asset == "raw_documents" and not done.rows for done in report.assets):
+        say("  ", ("!", "odd"), " the source has no document; do `path` and `include` fit it?")
     if report.failure is None and report.did_nothing:
         say(f"Nothing to do: the index of {corpus} equals its source.")
     if report.checks:

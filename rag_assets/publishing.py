@@ -101,6 +101,8 @@ class Publisher:
         stores = self.stores
         texts = stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
         fitting, _ = golden_set.fitting(texts)
+        if not fitting.questions:  # documents so short that no question could be made of them
+            return Scores(generation.number, golden_set.identity, ())
         measured = self._measured(generation, golden_set.identity, fitting.resolve(texts))
         stores.evaluations.add(measured, content=self._content(generation), run=run)
         return measured

@@ -50,10 +50,14 @@ def judged(after: Scores, *, before: Scores | None, settings: EvaluationSettings
     """Refused when it is worse by more than the tolerance, surely worse, or below a floor."""
     differences = compared(before, after) if before else ()
     against = [*_below_floors(after, settings), *_losses(differences, settings)]
-    for_it = [f"{each}." for each in differences if each.metric == GATE] or [
-        "There is no published generation besides it to compare with."
-    ]
-    return Verdict(not against, tuple(against or for_it), differences)
+    for_it = [f"{each}." for each in differences if each.metric == GATE]
+    return Verdict(not against, tuple(against or for_it or [_unjudged(after)]), differences)
+
+
+def _unjudged(scores: Scores) -> str:
+    if not scores.questions:
+        return "Nothing was scored: the documents are too short to make questions of them."
+    return "There is no published generation besides it to compare with."
 
 
 def compared(before: Scores, after: Scores) -> tuple[Difference, ...]:

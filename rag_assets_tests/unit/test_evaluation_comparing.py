@@ -53,6 +53,17 @@ def test_the_first_generation_passes_with_nothing_to_compare_with() -> None:
     assert "no published generation" in verdict.reasons[0]
 
 
+def test_documents_too_short_for_questions_pass_unless_a_floor_is_asked_for() -> None:
+    nothing = scores()
+    verdict = judged(nothing, before=nothing, settings=SETTINGS)
+    assert verdict.accepted
+    assert verdict.reasons == (
+        "Nothing was scored: the documents are too short to make questions of them.",
+    )
+    floors = EvaluationSettings(floors={"mrr@10": 0.1})
+    assert not judged(nothing, before=None, settings=floors).accepted
+
+
 def test_equal_scores_pass_and_the_reason_gives_the_figures() -> None:
     verdict = judged(scores(0.4, 0.6), before=scores(0.4, 0.6), settings=SETTINGS)
     assert verdict.accepted
