@@ -117,9 +117,12 @@ def _settled_status(path: Path) -> os.stat_result:
 
 def _content(path: Path) -> bytes | None:
     """The bytes of a file; a pipe or a folder that has taken its place has none to wait for."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        return file.read() if is_file else None
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        return None
+    with os.fdopen(opened, "rb") as file:
+        return file.read()
 
 
 def _source_hash(status: os.stat_result) -> bytes:

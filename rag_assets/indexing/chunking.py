@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TEXTS_A_COMMIT = 64
 """Texts cut and written together."""
-LONGEST_LINE = 20_000
+LONGEST_LINE = 8_000
 """Characters without a line end that are still cut as a whole."""
 VERSION = 1
 """Raise it when the same text is cut otherwise: a new generation is then built."""
@@ -70,7 +70,8 @@ class MarkdownChunker:
         )
 
     def _passages(self, text: str) -> Iterator[tuple[int, str]]:
-        for begin, end in stretches(text, LONGEST_LINE):
+        longest = max(LONGEST_LINE, 2 * self._settings.max_chars)
+        for begin, end in stretches(text, longest):
             for start, passage in self._splitter.chunk_indices(text[begin:end]):
                 if passage.strip():  # control characters alone are no passage
                     yield begin + start, passage

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raise it when the same bytes give another text: every document is then read again."""
 MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx")
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?P<fields>(?:.*\n)*?)---[ \t]*(?:\n|\Z)")
+# It begins with a field: prose between two rules is none.
+_FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?=(?:[ \t]*\n|\#.*\n)*(?:[^\s:#][^:\n]*:\s|---[ \t]*(?:\n|\Z)))"
+    r"(?P<fields>(?:.*\n)*?)---[ \t]*(?:\n|\Z)"
+)
 _TITLE_FIELD = re.compile(
     r"^title:[ \t]*(?P<quote>[\"']?)(?P<title>.+?)(?P=quote)[ \t]*$", re.MULTILINE
 )
@@ -29,6 +33,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_WORD = re.compile(r"\w")
 _LONGEST_TITLE = 200
 _MOST_DAMAGE = 0.1
 
@@ -93,7 +98,7 @@ def _decoded(content: bytes) -> tuple[str, tuple[str, ...]]:
         return content.decode("utf-8"), ()
     except UnicodeDecodeError:
         mended, warnings = _replacing(content, "utf-8")
-    if mended.count("\ufffd") * 4 < sum(character > "\x7f" for character in mended):
+    if mended.count("\ufffd") * 2 < sum(character > "\x7f" for character in mended):
         return mended, warnings
     try:
         return content.decode("cp1252"), ("not UTF-8: read as Windows-1252",)
@@ -146,7 +151,7 @@ def _block_parser() -> "MarkdownIt":
 
 def first_line(text: str) -> str:
     """The first line that says something, as a title for a text without headings."""
-    line = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    line = next((line.strip() for line in text.split("\n") if _WORD.search(line)), "")
     return line[:_LONGEST_TITLE]
 
 

@@ -4,13 +4,33 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from rag_assets import wiring
 from rag_assets.errors import NotPublishedError
-from rag_assets.model import Chunk, Found, Hit, RetrievalSettings
+from rag_assets.indexing.embedding import embed
+from rag_assets.model import (
+    Chunk,
+    ChunkSet,
+    Corpus,
+    DocumentState,
+    Found,
+    Hit,
+    IndexSettings,
+    LocalFilesSettings,
+    ObservedDocument,
+    ParsedDocument,
+    Recipe,
+    RetrievalSettings,
+    RunIdentity,
+    StoredText,
+)
 from rag_assets.ports import SearchIndex
+from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import HashEmbedder, IndexedDocument, InMemorySearchIndex
 
 EMBEDDER = HashEmbedder(64)
 CORPUS = "handbook"
+PARSER, CHUNKER = "given@1", "given@1"
+RUN = RunIdentity("run-1", "code-1")
 
 Builder = Callable[[Sequence[IndexedDocument], RetrievalSettings], SearchIndex]
 """Publishes these documents as the only corpus, `handbook`, with the vectors of `EMBEDDER`."""
@@ -20,7 +40,57 @@ def in_memory(documents: Sequence[IndexedDocument], retrieval: RetrievalSettings
     return InMemorySearchIndex(documents, embedder=EMBEDDER, corpus=CORPUS, retrieval=retrieval)
 
 
-BUILDERS: dict[str, Builder] = {"in memory": in_memory}
+def in_postgresql(urls: DatabaseUrls) -> Builder:
+    """Through the stores of the offline half, with these chunks as if they had been cut."""
+
+    def publish(documents: Sequence[IndexedDocument], retrieval: RetrievalSettings) -> SearchIndex:
+        stores, corpus = wiring.stores(urls), Corpus(CORPUS, LocalFilesSettings(""), buckets=1)
+        for each in stores.corpora.registered():
+            stores.corpora.remove(each.corpus)
+        with stores.documents.hold(corpus, [0], RUN) as held:
+            observed = [_observed(each) for each in documents]
+            texts = [_text(each) for each in documents]
+            held.record(0, documents=observed, texts=texts)
+        recipe = Recipe(PARSER, CHUNKER, EMBEDDER.identity, EMBEDDER.dimensions, IndexSettings())
+        generation = stores.generations.open(CORPUS, recipe)
+        stores.chunks.add_chunks(
+            [ChunkSet(_key(each), PARSER, CHUNKER, each.chunks) for each in documents]
+        )
+        embed(generation, [0], embedder=EMBEDDER, store=stores.embeddings, run=RUN)
+        stores.index.merge(generation, [0], RUN)
+        stores.generations.finish(generation)
+        stores.generations.publish(generation, retrieval=retrieval, run=RUN, reason="a test")
+        return wiring.search_index(urls)
+
+    return publish
+
+
+def _key(document: IndexedDocument) -> bytes:
+    return document.doc_id.encode()
+
+
+def _text(document: IndexedDocument) -> StoredText:
+    text = "\n".join(chunk.text for chunk in document.chunks)
+    return StoredText(_key(document), PARSER, ParsedDocument(document.title, text))
+
+
+def _observed(document: IndexedDocument) -> ObservedDocument:
+    return ObservedDocument(
+        doc_id=document.doc_id,
+        uri=f"memory:{document.doc_id}",
+        source_hash=b"1",
+        content_hash=_key(document),
+        parser=PARSER,
+        title=document.title,
+        acl=document.acl,
+        state=DocumentState.LIVE,
+    )
+
+
+BUILDERS: dict[str, Callable[[pytest.FixtureRequest], Builder]] = {
+    "in memory": lambda request: in_memory,
+    "postgresql": lambda request: in_postgresql(request.getfixturevalue("module_database")),
+}
 
 
 def document(
@@ -46,7 +116,7 @@ SALARIES = document("salaries.md", "Salaries are confidential numbers.", acl=("f
 
 @pytest.fixture(params=BUILDERS)
 def build(request: pytest.FixtureRequest) -> Builder:
-    return BUILDERS[request.param]
+    return BUILDERS[request.param](request)
 
 
 @pytest.fixture
