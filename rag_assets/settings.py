@@ -33,7 +33,8 @@ class Settings:
     the nearest `.rag_assets` in the working folder or above it, else a new one there."""
     defs: Path
     """RAG_ASSETS_DEFS: the folder that holds one folder a corpus, each with its `defs.yaml`.
-    Without it, `defs` in the working folder where that holds a corpus, else the sample corpus."""
+    Without it, `defs` in the working folder where that holds a corpus; else, in a clone, the sample
+    corpus."""
     database: DatabaseUrls | None
     """RAG_ASSETS_DATABASE_URL, RAG_ASSETS_WRITER_URL, RAG_ASSETS_READER_URL: an external
     PostgreSQL, in the roles owner, writer and reader: all three, or none for the embedded one."""
@@ -71,9 +72,11 @@ def _home(environ: Mapping[str, str], cwd: Path) -> Path:
 def _defs(environ: Mapping[str, str], cwd: Path) -> Path:
     if named := environ.get("RAG_ASSETS_DEFS"):
         return Path(named).expanduser().absolute()
-    if any((cwd / "defs").glob("*/defs.yaml")):
-        return cwd / "defs"
-    return Path(__file__).parent / "defs"
+    package = Path(__file__).parent
+    in_a_clone = (package.parent / "pyproject.toml").is_file()  # where the sample's documents are
+    if in_a_clone and not any((cwd / "defs").glob("*/defs.yaml")):
+        return package / "defs"
+    return cwd / "defs"
 
 
 def _database(environ: Mapping[str, str]) -> DatabaseUrls | None:

@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
 import shlex
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import rag_assets
 from rag_assets.cli import Commands, main
 from rag_assets.errors import ConfigurationError
 
@@ -319,6 +324,26 @@ def test_a_folder_without_corpora_says_what_to_add(tmp_path: Path) -> None:
 
     assert "there is no such folder; make it" in run("check", defs=missing).stdout
     assert "there is no corpus in this folder; add one as empty/" in run("check", defs=empty).stdout
+
+
+def test_installed_from_a_wheel_the_folder_that_is_missing_is_the_users_own(
+    tmp_path: Path,
+) -> None:
+    package = Path(rag_assets.__file__).parent
+    shutil.copytree(package, tmp_path / "site" / "rag_assets")
+    theirs = {name: value for name, value in os.environ.items() if "RAG_ASSETS" not in name}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "rag_assets.cli", "check"],
+        cwd=tmp_path,
+        env=theirs | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{tmp_path}/defs: there is no such folder; make it")
 
 
 # --- how commands end --------------------------------------------------------------------------

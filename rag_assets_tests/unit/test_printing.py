@@ -173,6 +173,12 @@ def test_a_failed_check_is_shown_with_its_reason_unless_the_error_says_the_same(
     assert "1 of 3 checks passed" in shown
 
 
+def test_a_source_without_a_document_is_wondered_at(capsys: Capture) -> None:
+    printing.run_report(report(assets=[AssetDone("raw_documents", 0.1, 0, {})]), "house")
+
+    assert "the source has no document; do `path` and `include` fit it?" in capsys.readouterr().out
+
+
 def test_a_run_without_checks_counts_none(capsys: Capture) -> None:
     printing.run_report(RunReport(failure="No source."), "house")
 

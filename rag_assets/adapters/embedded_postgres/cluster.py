@@ -74,10 +74,16 @@ def _initdb(place: Place, new: Path, word: Path, *, durable: bool, lock: int) ->
         return
     shutil.rmtree(new, ignore_errors=True)
     said = "\n".join(done.stdout.strip().splitlines()[-8:])
-    raise ServerError(f"The database cannot be made in {place.folder}. {remedy(said)}\n{said}")
+    raise ServerError(f"The database cannot be made in {place.folder}. {explained(said)}")
 
 
-def remedy(said: str) -> str:
+def explained(said: str) -> str:
+    """What to do where the reason is known, and the last words of PostgreSQL where it is not."""
+    known = remedy(said)
+    return known or f"What it said last:\n{said}"
+
+
+def remedy(said: str) -> str | None:
     """What to do about the commonest reasons, by the words PostgreSQL has for them."""
     if "No space left on device" in said:
         return "The disk is full: free some space, or name another folder with RAG_ASSETS_HOME."
@@ -88,7 +94,7 @@ def remedy(said: str) -> str:
             "This machine no longer lets root make a user namespace: run rag-assets as the user"
             " that shall own the folder."
         )
-    return "What it said last:"
+    return None
 
 
 def _password_file(place: Place, credentials: Credentials) -> Path:

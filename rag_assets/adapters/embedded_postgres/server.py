@@ -228,7 +228,7 @@ class EmbeddedPostgres:
         if not self._comes_up(place, credentials):
             said = tail(self.log, since=position)
             raise ServerError(
-                f"The embedded server did not start. {cluster.remedy(said)}\n{said}\n"
+                f"The embedded server did not start. {cluster.explained(said)}\n"
                 f"The whole log: {self.log}"
             )
         return credentials
