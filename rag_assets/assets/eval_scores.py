@@ -47,13 +47,15 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 metadata={"dagster/row_count": 0, "run/questions_scored": 0}
             )
         golden_set = publisher.golden_set()
-        new = [each for each in standing if not publisher.remembered(each, golden_set)]
+        new = {each.number for each in standing if not publisher.remembered(each, golden_set)}
         scores = [publisher.scores(generation, golden_set, run) for generation in standing]
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(len(each.questions) for each in scores),
                 "golden_set": golden_set.identity,
-                "run/questions_scored": len(new) * len(golden_set.questions),
+                "run/questions_scored": sum(
+                    len(each.questions) for each in scores if each.generation in new
+                ),
                 "scores": _table(scores),
                 **_means(scores[-1]),
             }

@@ -44,7 +44,7 @@ def build_labels(corpus: Corpus) -> dg.AssetChecksDefinition:
             passed=not stale,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"stale_labels": list(stale)},
-            description=f"{len(stale)} labels are left out: their documents have changed"
+            description=f"Left out, for their documents have changed: {len(stale)} labels"
             if stale
             else "Every label fits",
         )

@@ -69,7 +69,7 @@ class GoldenSet:
             labels = tuple(label for label in each.labels if _fits(label, each, texts, problems))
             if labels or not each.labels:
                 questions.append(replace(each, labels=labels))
-        if self.questions and not questions:
+        if problems and not any(each.labels for each in questions):
             raise ConfigurationError(_no_longer_fits(self.name, problems))
         return GoldenSet(self.name, tuple(questions)), tuple(problems)
 

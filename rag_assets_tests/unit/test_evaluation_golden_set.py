@@ -82,6 +82,23 @@ def test_all_labels_that_do_not_fit_are_named_at_once(tmp_path: Path) -> None:
     assert str(caught.value).count("\n- ") == 2
 
 
+def test_labels_that_no_longer_fit_are_left_out_and_named(tmp_path: Path) -> None:
+    text = TEXTS["buckets.md"].replace("16", "32")
+
+    fitting, stale = written(tmp_path, GOLDEN).fitting({"buckets.md": text})
+
+    assert [question.id for question in fitting.questions] == ["by-place", "france"]
+    assert len(stale) == 1
+    assert "'default-buckets'" in stale[0]
+
+
+def test_a_golden_set_without_one_fitting_label_judges_nothing_and_is_refused(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigurationError, match="no longer fits the documents"):
+        written(tmp_path, GOLDEN).fitting({})
+
+
 def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no document 'buckets\.md'"):
         written(tmp_path, GOLDEN).resolve({})
