@@ -56,7 +56,7 @@ def judged(after: Scores, *, before: Scores | None, settings: EvaluationSettings
 
 def _unjudged(scores: Scores) -> str:
     if not scores.questions:
-        return "Nothing was scored: the documents are too short to make questions of them."
+        return "Nothing was scored: the documents are too few or short to make questions of them."
     return "There is no published generation besides it to compare with."
 
 

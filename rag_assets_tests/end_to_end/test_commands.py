@@ -1,5 +1,6 @@
 """The commands as their users meet them: whole stories, and what goes wrong in the middle."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -340,6 +341,14 @@ def test_what_is_wrong_is_said_in_one_message(
     words: list[str], message: str, asked: Project
 ) -> None:
     assert message in asked.here(*words).error
+
+
+def test_a_backup_replaces_no_device_and_no_pipe(asked: Project, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    assert "is no ordinary file" in asked.here("backup", str(pipe)).error
+    assert pipe.is_fifo()
 
 
 def test_a_range_of_buckets_that_is_none_is_wrong_usage(asked: Project) -> None:

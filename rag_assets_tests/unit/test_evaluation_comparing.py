@@ -58,7 +58,7 @@ def test_documents_too_short_for_questions_pass_unless_a_floor_is_asked_for() ->
     verdict = judged(nothing, before=nothing, settings=SETTINGS)
     assert verdict.accepted
     assert verdict.reasons == (
-        "Nothing was scored: the documents are too short to make questions of them.",
+        "Nothing was scored: the documents are too few or short to make questions of them.",
     )
     floors = EvaluationSettings(floors={"mrr@10": 0.1})
     assert not judged(nothing, before=None, settings=floors).accepted

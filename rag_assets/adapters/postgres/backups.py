@@ -36,6 +36,8 @@ def back_up(urls: DatabaseUrls, file: Path, *, programs: Path) -> int:
     """
     if not file.parent.is_dir():
         raise ConfigurationError(f"The folder {file.parent} is not there; make it first.")
+    if file.exists() and not file.is_file():  # a device or a pipe would be replaced by the backup
+        raise ConfigurationError(f"{file} is no ordinary file; name one that is, or a new one.")
     with connect(urls.writer):  # a database that is not there is told as everywhere else
         pass
     partial = file.with_name(f".{file.name}.partial")
