@@ -37,6 +37,15 @@ SLOW = 40
 """So many documents take a run long enough to be interrupted in its middle."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """As it was before, for a run in this process names its own home of Dagster there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        patch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One server for all of these tests, started twice at once."""
@@ -82,7 +91,7 @@ class Project:
 
     def materialized(self, *words: str) -> dict[str, dict[str, int]]:
         """What each asset did in a run that succeeds: asset to counts."""
-        done = self.run("materialize", "--json", *words)
+        done = self.here("materialize", "--json", *words)
         assert done.code == 0, done
         return {each["asset"]: each["did"] for each in done.json["assets"]}
 
@@ -171,7 +180,7 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
 
     # Another number of buckets is refused with the command that brings it.
     project.declare("buckets: 7", *golden[1:], "chunking: {max_chars: 90, min_chars: 20}")
-    refusal = project.run("materialize").error
+    refusal = project.here("materialize").error
     assert f"Run `rag-assets rebucket {name}`" in refusal
     assert refusal.count("rebucket") == 1
     assert shown_by_dagster(name, project.shell.home) == refusal.partition("\n(This was")[0]
@@ -180,10 +189,10 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
 
     # A source that is suddenly empty deletes nothing.
     project.documents.rename(project.documents.with_name("away"))
-    assert "there is no folder" in project.run("materialize").error
+    assert "there is no folder" in project.here("materialize").error
     project.documents.mkdir()
     assert "lists nothing, though it had documents. Nothing was deleted" in (
-        project.run("materialize").error
+        project.here("materialize").error
     )
     project.documents.rmdir()
     project.documents.with_name("away").rename(project.documents)
