@@ -350,9 +350,12 @@ def test_permissions_are_taken_away_also_from_what_cannot_be_read(
     unsure.run()
     failing.contents["roof.md"] = b"# Roof\n\nNew text.\n"
     failing.locked = {"roof.md"}
+    unsure.run()
     private = unsure.with_settings(acl=("staff",))
     private.run()
     assert {tuple(row["acl"]) for row in private.holds()["rows"]} == {("staff",)}
+    [letter] = unsure.stores.documents.dead_letters("notes")
+    assert letter.attempts == 2
 
 
 def test_a_document_that_vanishes_after_the_listing_is_as_if_it_were_never_listed(
@@ -468,13 +471,16 @@ def test_a_path_too_long_for_the_database_is_a_dead_letter(chain: Chain, folder:
 
 
 def test_words_without_end_do_not_stop_the_merge(chain: Chain, folder: Path) -> None:
-    blob = Random(1).randbytes(600).hex()
-    deep = folder / Random(2).randbytes(110).hex() / Random(3).randbytes(110).hex()
-    deep = deep / Random(4).randbytes(110).hex() / Random(5).randbytes(110).hex()
-    deep = deep / Random(6).randbytes(110).hex() / Random(7).randbytes(100).hex()
+    """Word and name together would not fit into an index of the database."""
+    random = Random(1)
+    blob = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=2000))
+    deep = folder.joinpath(*(random.randbytes(110).hex() for _ in range(6)))
     deep.mkdir(parents=True)
     (deep / "blob.md").write_text(f"Words before. {blob} Words after.")
-    assert chain.run().done("added") == 1
+    large = chain.with_settings(chunking=ChunkingSettings(max_chars=5000))
+    assert large.run().done("added") == 1
+    large.publish()
+    assert len(large.find("words before").hits) == 1
 
 
 # --- the index equals its source ----------------------------------------------------------------
