@@ -149,6 +149,8 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
     assert hits[0]["doc_id"] == "boat.md"
     scored = project.here("eval", name, "--json")
     assert (scored.code, scored.json["means"]["recall@5"]) == (0, 1.0)
+    again = project.run("materialize")
+    assert f"Nothing to do: the index of {name} equals its source." in again.out
 
     # Only what changed is done again; a rename embeds nothing; a file that is no text stops nobody.
     (project.documents / "bees.md").rename(project.documents / "hives.md")
@@ -162,8 +164,6 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
     assert "1 texts embedded" in changed.out
     assert "! raw_documents.no_dead_letters: 1 documents cannot be read" in changed.out
     assert "photo.md is no text" in project.here("status").out
-    again = project.run("materialize")
-    assert f"Nothing to do: the index of {name} equals its source." in again.out
 
     # Another chunking is another generation; back to the first one, and forward again.
     project.declare(*golden, "chunking: {max_chars: 90, min_chars: 20}")
