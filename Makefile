@@ -23,12 +23,12 @@ venv: ## Make .venv, or bring it up to date
 demo: venv ## From the sample documents to a cited answer
 	@$(RAG_ASSETS) up --database-only
 	@$(RAG_ASSETS) materialize handbook
-	@$(RAG_ASSETS) ask "How do I go back to the previous generation?"
+	@$(RAG_ASSETS) ask --corpus handbook "How do I go back to the previous generation?"
 	@echo
 	@echo 'How to go on:'
 	@echo '  make up     starts the Dagster UI and everything else, and prints the address'
 	@echo '  make down   stops all of it'
-	@echo '  .venv/bin/rag-assets ask "What happens when a file is renamed?"'
+	@echo '  .venv/bin/rag-assets ask --corpus handbook "What happens when a file is renamed?"'
 
 up: venv ## Start the database, the Dagster UI and the daemon
 	@$(RAG_ASSETS) up

@@ -326,6 +326,7 @@ def remove(*, corpus: str, yes: bool) -> None:
     from rag_assets import wiring
 
     stores = wiring.stores(wiring.database_urls(Settings.from_environment()))
+    stores.corpora.named(corpus)
     if not yes:
         click.confirm(f"Remove corpus {corpus} and its index from the database?", abort=True)
     gone = stores.corpora.remove(corpus)
@@ -527,8 +528,8 @@ def _command_run(command: str) -> "RunIdentity":
 def _buckets(text: str | None, corpus: "Corpus") -> list[int]:
     if text is None:
         return list(range(corpus.buckets))
-    first, _, last = text.partition("-")
-    last = last or first
+    first, dash, last = text.partition("-")
+    last = last if dash else first
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < corpus.buckets):
         raise click.BadParameter(
             f"{text!r}: write one bucket or a range, from 0 to {corpus.buckets - 1}, as in 00-07.",

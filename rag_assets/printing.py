@@ -112,7 +112,7 @@ def run_report(report: "RunReport", corpus: str) -> None:
         say(f"  golden set: {means}")
     if any(done.asset == "raw_documents" and not done.rows for done in report.assets):
         say("  ", ("!", "odd"), " the source has no document; do `path` and `include` fit it?")
-    if report.failure is None and report.did_nothing:
+    if report.failure is None and report.did_nothing and not failed:
         say(f"Nothing to do: the index of {corpus} equals its source.")
     if report.checks:
         passed = len(report.checks) - len(failed)

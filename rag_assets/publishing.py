@@ -129,7 +129,7 @@ class Publisher:
 
     def rival_of(self, generation: Generation) -> Generation | None:
         """The published generation, unless it is this one."""
-        for other in self.standing():
+        for other in self.stores.generations.living(self.corpus.name):
             if other.state is GenerationState.PUBLISHED and other.number != generation.number:
                 return other
         return None

@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 from rag_assets.answering.extracting import Passage
-from rag_assets.answering.matching import coverage, parted, stems
+from rag_assets.answering.matching import CARRIERS, coverage, parted, stems
 from rag_assets.model import Hit, QuestionTerm
 
 CHUNKS_TOGETHER = 3
 
 
 def never_mentioned(terms: Sequence[QuestionTerm]) -> tuple[str, ...]:
-    """The question's words that no chunk this reader may see holds in any form."""
-    return tuple(dict.fromkeys(term.word for term in parted(terms) if not term.visible))
+    """The question's words that no chunk this reader may see holds in any form.
+
+    Words such as "much" or "mean" carry a question and are not what it is about.
+    """
+    unseen = (term.word for term in parted(terms) if not term.visible)
+    return tuple(dict.fromkeys(word for word in unseen if word.lower() not in CARRIERS))
 
 
 def lexical_support(

@@ -33,8 +33,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         """The vector of every text, asked for once: renames, copies and rebuilds cost nothing."""
         stores, buckets = platform.stores(), buckets_in(context)
-        embedded = 0
-        for generation in living_generations(corpus, stores):
+        generations, embedded = living_generations(corpus, stores), 0
+        for generation in generations:
             if wiring.can_still_make(generation, corpus):
                 embedded += embed(
                     generation,
@@ -43,7 +43,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                     store=stores.embeddings,
                     run=run_of(context.run.run_id),
                 )
-        counts = stores.embeddings.counts(generation, buckets)
+        counts = stores.embeddings.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
         return dg.MaterializeResult(metadata={"run/texts_embedded": embedded})

@@ -123,9 +123,10 @@ def buckets_in(context: dg.AssetExecutionContext) -> list[int]:
 
 
 def living_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation]:
-    """All that receive changes, the one of today's settings among them: opened if it is new."""
-    stores.generations.open(corpus.name, wiring.recipe_of(corpus))
-    return stores.generations.living(corpus.name)
+    """All that receive changes; the one of today's settings, opened if it is new, comes last."""
+    own = stores.generations.open(corpus.name, wiring.recipe_of(corpus))
+    living = stores.generations.living(corpus.name)
+    return sorted(living, key=lambda each: each.number == own.number)
 
 
 def report(

@@ -38,13 +38,13 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         generation is built when its last bucket has been loaded.
         """
         stores, buckets = platform.stores(), buckets_in(context)
-        totals: dict[str, int] = {}
-        for generation in living_generations(corpus, stores):
+        generations, totals = living_generations(corpus, stores), dict[str, int]()
+        for generation in generations:
             merged = stores.index.merge(generation, buckets, run_of(context.run.run_id))
             stores.generations.finish(generation)
             for each in merged.values():
                 _add(totals, each)
-        rows = {bucket: _bucket(generation.number, each) for bucket, each in merged.items()}
+        rows = {bucket: _bucket(generations[-1].number, each) for bucket, each in merged.items()}
         report(context, corpus, rows)
         return dg.MaterializeResult(metadata={f"run/{name}": n for name, n in totals.items()})
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from rag_assets.checks.shape import corpus_check, newest
+from rag_assets.checks.shape import corpus_check
 from rag_assets.model import Corpus
 from rag_assets.resources import Platform
 
@@ -15,10 +15,10 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
         description="Every text has a vector of the right length that is not zero.",
     )
     def judge(platform: Platform) -> dg.AssetCheckResult:
-        generation = newest(corpus, platform)
-        store = platform.stores().embeddings
-        missing = store.missing(generation) if generation else 0
-        damaged = store.damaged(generation) if generation else []
+        stores = platform.stores()
+        living = stores.generations.living(corpus.name)
+        missing = sum(stores.embeddings.missing(generation) for generation in living)
+        damaged = [each for generation in living for each in stores.embeddings.damaged(generation)]
         return dg.AssetCheckResult(
             passed=not missing and not damaged,
             metadata={"missing": missing, "damaged": damaged},

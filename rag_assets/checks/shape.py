@@ -1,12 +1,11 @@
 """What all checks of a corpus have in common."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import dagster as dg
 
 from rag_assets.errors import RagAssetsError
-from rag_assets.model import Corpus, Generation
+from rag_assets.model import Corpus
 from rag_assets.resources import Platform, key_of
 
 Verdict = Callable[[Platform], dg.AssetCheckResult]
@@ -30,18 +29,3 @@ def corpus_check(
         return check
 
     return made
-
-
-def newest(corpus: Corpus, platform: Platform) -> Generation | None:
-    """The generation of today's settings, or the one before where none has been opened yet."""
-    living = platform.stores().generations.living(corpus.name)
-    return living[-1] if living else None
-
-
-def none_of(found: Sequence[Any], *, what: str) -> dg.AssetCheckResult:
-    """Passes where nothing was found; names the first of what was, by ids, never by text."""
-    return dg.AssetCheckResult(
-        passed=not found,
-        metadata={"found": len(found), "first": [str(each) for each in found[:20]]},
-        description=f"{len(found)} {what}" if found else f"No {what}",
-    )

@@ -240,7 +240,7 @@ def test_a_worse_generation_is_refused_and_what_is_published_stays(
 ) -> None:
     run()
     unreachable = corpus_with(
-        index=IndexSettings(m=8), evaluation=EvaluationSettings(floors={"no such metric": 1.0})
+        index=IndexSettings(m=8), evaluation=EvaluationSettings(floors={"ndcg@10": 1.01})
     )
 
     report = run(unreachable)

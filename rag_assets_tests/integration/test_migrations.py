@@ -285,7 +285,9 @@ def test_a_login_named_in_a_url_is_made_with_its_password(
     """An external owner that may make roles gets them made."""
     with administering(server, name_of(empty)) as connection:
         connection.execute("CREATE ROLE ann LOGIN CREATEROLE PASSWORD 'an owner'")
-        connection.execute("GRANT rag_assets_writer, rag_assets_reader TO ann WITH ADMIN OPTION")
+        connection.execute(
+            "GRANT rag_assets_writer, rag_assets_reader TO ann WITH ADMIN TRUE, INHERIT FALSE"
+        )
         connection.execute(
             sql.SQL("GRANT CREATE ON DATABASE {} TO ann").format(sql.Identifier(name_of(empty)))
         )

@@ -44,19 +44,17 @@ PARAMETER = re.compile(r"%\((\w+)\)s")
 
 @pytest.fixture(scope="module")
 def generation(
-    server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[DatabaseUrls, int]]:
-    """A real one, in the server's own database: its tables are what the queries name."""
+    module_database: DatabaseUrls, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DatabaseUrls, int]:
+    """A real one: its tables are what the queries name."""
     folder = tmp_path_factory.mktemp("documents")
     write(folder, roof="# The roof\n\nSlate tiles.\n")
     from rag_assets.model import LocalFilesSettings
 
-    urls = server.urls()
-    assert urls is not None
-    chain = Chain(urls, Corpus("planned", source=LocalFilesSettings(str(folder)), buckets=1))
+    planned = Corpus("planned", source=LocalFilesSettings(str(folder)), buckets=1)
+    chain = Chain(module_database, planned)
     chain.run()
-    yield urls, chain.newest.number
-    chain.stores.corpora.remove("planned")
+    return module_database, chain.newest.number
 
 
 @every_plan

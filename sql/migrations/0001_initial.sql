@@ -381,16 +381,23 @@ CREATE FUNCTION question_stems(of_generation integer, question_words text[])
 AS $$
 BEGIN
     RETURN QUERY EXECUTE format($query$
-        SELECT w.word, s.stem,
-               (SELECT count(*)::integer FROM postings_%1$s p WHERE p.stem = s.stem),
-               EXISTS (SELECT FROM postings_%1$s p
-                       CROSS JOIN LATERAL (SELECT FROM index_%1$s i WHERE i.doc_id = p.doc_id
-                                           AND i.ord = p.ord OFFSET 0) visible
-                       WHERE p.stem = s.stem),
-               (SELECT sum(b.chunks) FROM index_buckets b WHERE b.generation = %1$s)
-        FROM unnest($1) WITH ORDINALITY w (word, place)
-        CROSS JOIN LATERAL unnest(tsvector_to_array(to_tsvector('english', w.word))) s (stem)
-        ORDER BY w.place, s.stem
+        WITH asked AS (
+            SELECT w.word, w.place, s.stem, EXISTS (
+                SELECT FROM postings_%1$s p
+                CROSS JOIN LATERAL (SELECT FROM index_%1$s i WHERE i.doc_id = p.doc_id
+                                    AND i.ord = p.ord OFFSET 0) seen
+                WHERE p.stem = s.stem) AS visible
+            FROM unnest($1) WITH ORDINALITY w (word, place)
+            CROSS JOIN LATERAL unnest(tsvector_to_array(to_tsvector('english', w.word))) s (stem)
+        )
+        -- A word that stands only where the caller may not read counts as one that is not there.
+        SELECT word, stem, CASE WHEN visible THEN
+                   (SELECT count(*)::integer FROM postings_%1$s p WHERE p.stem = asked.stem)
+               ELSE 0 END,
+               visible,
+               (SELECT sum(b.chunks) FROM index_buckets b
+                WHERE b.generation = %1$s AND EXISTS (SELECT FROM asked WHERE visible))
+        FROM asked ORDER BY place, stem
     $query$, of_generation) USING question_words;
 END $$;
 

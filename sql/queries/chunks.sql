@@ -74,12 +74,16 @@ WHERE d.corpus = %(corpus)s AND d.state = 'live'
 ORDER BY d.doc_id, c.ord LIMIT 20;
 
 -- name: verify_embeddings
--- Vectors of the wrong length or without direction: there must be none.
-SELECT encode(e.text_hash, 'hex') AS text_hash, vector_dims(e.embedding) AS dimensions
-FROM embeddings e
-WHERE e.model = %(embedder)s AND e.scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
+-- Vectors of a corpus's texts with the wrong length or no direction: there must be none.
+SELECT DISTINCT encode(e.text_hash, 'hex') AS text_hash
+FROM documents d
+JOIN corpora k USING (corpus)
+JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %(parser)s
+             AND c.chunker = %(chunker)s
+JOIN embeddings e ON e.scope = k.scope AND e.model = %(embedder)s AND e.text_hash = c.text_hash
+WHERE d.corpus = %(corpus)s AND d.state = 'live'
   AND (vector_dims(e.embedding) <> %(dimensions)s OR vector_norm(e.embedding) = 0)
-ORDER BY e.text_hash LIMIT 20;
+ORDER BY text_hash LIMIT 20;
 
 -- name: count_embeddings
 -- For people: how many texts of each bucket have their vector.

@@ -21,8 +21,3 @@ ON CONFLICT DO NOTHING RETURNING generation;
 -- One question.
 INSERT INTO evaluation_results (generation, golden_set, content, question_id, metrics)
 VALUES (%(generation)s, %(golden_set)s, %(content)s, %(question_id)s, %(metrics)s);
-
--- name: latest
--- The newest scores of a generation.
-SELECT golden_set, content, metrics, scored_at FROM evaluations
-WHERE generation = %(generation)s ORDER BY scored_at DESC LIMIT 1;

@@ -29,6 +29,10 @@ SELECT rolsuper OR rolbypassrls AS bypasses FROM pg_roles WHERE rolname = curren
 -- Roles belong to the server, not to one database.
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s) AS present;
 
+-- name: owner_writes
+-- The owner must not inherit the writer's rights: its functions would see every row.
+SELECT pg_has_role(current_user, 'rag_assets_writer', 'USAGE') AS inherits;
+
 -- name: is_member
 -- A role counts as a member of itself.
 SELECT pg_has_role(%(login)s, %(group)s, 'MEMBER') AS member;

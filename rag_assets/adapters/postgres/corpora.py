@@ -38,6 +38,11 @@ class PostgresCorpora:
         with connect(self._url) as connection:
             return [RegisteredCorpus(**row) for row in connection.execute(_query("registered"))]
 
+    def named(self, corpus: str) -> RegisteredCorpus:
+        """A corpus that is there, or an error that says which ones are."""
+        with connect(self._url) as connection, connection.transaction():
+            return _locked(connection, corpus)
+
     def remove(self, corpus: str) -> Removed:
         """Takes a corpus out of the database, in one transaction. Its source is not touched."""
         with connect(self._url) as connection, connection.transaction():

@@ -40,12 +40,6 @@ class PostgresEvaluations:
             if means.fetchone() is not None:
                 connection.cursor().executemany(_query("add_result"), rows)
 
-    def latest_means(self, generation: int) -> dict[str, float]:
-        """The newest mean scores of a generation; none where it was never scored."""
-        with connect(self._url) as connection:
-            row = connection.execute(_query("latest"), {"generation": generation}).fetchone()
-            return dict(row["metrics"]) if row else {}
-
 
 def _json(value: dict[str, float]) -> Any:
     from psycopg.types.json import Jsonb

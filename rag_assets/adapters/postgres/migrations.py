@@ -46,6 +46,7 @@ def migrate(urls: DatabaseUrls) -> list[Migration]:
         _check_server(connection, urls.owner)
         connection.execute(_query("lock"))
         _make_roles(connection, urls)
+        _refuse_writing_owner(connection, urls.owner)
         missing = _missing(connection)
         for migration in missing:
             with connection.transaction():
@@ -67,6 +68,7 @@ def prepare(urls: DatabaseUrls) -> None:
         _check_server(connection, urls.owner)
         connection.execute(_query("lock"))
         _make_roles(connection, urls)
+        _refuse_writing_owner(connection, urls.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,15 @@ def _make_roles(connection: "Connection", urls: DatabaseUrls) -> None:
                 f" CREATE ROLE {group}; CREATE ROLE {login or '…'} LOGIN PASSWORD '…';"
                 f" GRANT {group} TO {login or '…'}; then run `rag-assets migrate` again."
             ) from error
+
+
+def _refuse_writing_owner(connection: "Connection", url: str) -> None:
+    if only_row(connection.execute(_query("owner_writes")))["inherits"]:
+        raise DatabaseError(
+            f"The owner of the database at {where(url)} inherits the rights of rag_assets_writer,"
+            " so permissions would not hold. Let an administrator take it out of that group:"
+            " REVOKE rag_assets_writer FROM the owner."
+        )
 
 
 def _verifier(connection: "Connection", login: str, password: str) -> str:
