@@ -25,9 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
     """A real embedded server without durability, with a migrated database to copy."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("server"), durable=False)
     try:
-        urls = server.start()
-        migrations.migrate(urls)
-        _make_logins_cheap(server, urls)
+        migrations.migrate(server.start())
         yield server
     finally:
         server.stop()
@@ -69,31 +67,10 @@ def fresh_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> Ite
         _administer(server, "DROP DATABASE {} WITH (FORCE)", name)
 
 
-@contextmanager
-def prepared_database(
-    server: EmbeddedPostgres, prepare: Callable[[DatabaseUrls], object]
-) -> Iterator[str]:
-    """The name of a database to copy for each test of a module, with what is put there once."""
-    with fresh_database(server) as urls:
-        prepare(urls)
-        yield str(psycopg.conninfo.conninfo_to_dict(urls.owner)["dbname"])
-
-
 def urls_in(server: EmbeddedPostgres, name: str) -> DatabaseUrls:
     urls = server.urls()
     assert urls is not None
     return DatabaseUrls(*(in_database(url, name) for url in (urls.owner, urls.writer, urls.reader)))
-
-
-def _make_logins_cheap(server: EmbeddedPostgres, urls: DatabaseUrls) -> None:
-    """The same passwords, hashed once and not 4,096 times: half of what a connection costs."""
-    admin_url = server.admin_url(database="postgres")
-    assert admin_url is not None
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute("SET scram_iterations = 1")
-        for parts in map(psycopg.conninfo.conninfo_to_dict, (urls.owner, urls.writer, urls.reader)):
-            role, password = sql.Identifier(str(parts["user"])), sql.Literal(parts["password"])
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
 
 
 def _administer(server: EmbeddedPostgres, statement: LiteralString, *names: str) -> None:

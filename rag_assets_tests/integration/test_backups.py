@@ -14,19 +14,13 @@ import pytest
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, find_programs
 from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.errors import ConfigurationError, DatabaseError
-from rag_assets.model import (
-    ChunkingSettings,
-    Corpus,
-    LocalFilesSettings,
-    QuestionScore,
-    Scores,
-)
+from rag_assets.model import ChunkingSettings, Corpus, QuestionScore, Scores
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
-from rag_assets_tests.conftest import in_database, prepared_database
+from rag_assets_tests.conftest import in_database
 from rag_assets_tests.integration.flow import RUN, Chain, rows, value
 
-NewDatabase = Callable[..., DatabaseUrls]
+NewDatabase = Callable[[], DatabaseUrls]
 PROGRAMS = find_programs().bin
 
 ODD_NAMES = [
@@ -38,39 +32,21 @@ ODD_NAMES = [
 ]
 
 
-CORPUS = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=4)
-
-
-def contents() -> dict[str, bytes]:
-    numbered = {f"{n}.md": f"# Number {n}\n\nText {n}.\n".encode() for n in range(12)}
-    odd = dict.fromkeys(ODD_NAMES, b"Odd \\N \\. text\tand\r\nlines.")
-    return {**numbered, **odd, "bad.md": bytes(40)}
-
-
-@pytest.fixture(scope="module")
-def template(server: EmbeddedPostgres) -> Iterator[str]:
-    """Two generations, scores, tombstones, dead letters, odd names."""
-
-    def prepare(urls: DatabaseUrls) -> None:
-        source = InMemorySource(contents())
-        chain = Chain(urls, CORPUS, source=source)
-        chain.run()
-        chain.publish()
-        chain.with_settings(chunking=ChunkingSettings(max_chars=300, min_chars=100)).run()
-        del source.contents["3.md"]
-        chain.with_settings(acl=("everyone", "staff")).run()
-        scores = Scores(1, "golden", (QuestionScore("q1", {"mrr": 0.5}),))
-        chain.stores.evaluations.add(scores, content="c", run=RUN)
-
-    with prepared_database(server, prepare) as name:
-        yield name
-
-
 @pytest.fixture
-def chain(new_database: NewDatabase, template: str) -> Chain:
-    source = InMemorySource(contents())
+def chain(database: DatabaseUrls, corpus: Corpus) -> Chain:
+    """Two generations, scores, tombstones, dead letters, odd names."""
+    contents = {f"{n}.md": f"# Number {n}\n\nText {n}.\n".encode() for n in range(12)}
+    contents |= dict.fromkeys(ODD_NAMES, b"Odd \\N \\. text\tand\r\nlines.")
+    source = InMemorySource({**contents, "bad.md": bytes(40)})
+    chain = Chain(database, corpus, source=source)
+    chain.run()
+    chain.publish()
+    chain.with_settings(chunking=ChunkingSettings(max_chars=300, min_chars=100)).run()
     del source.contents["3.md"]
-    return Chain(new_database(template=template), CORPUS, source=source)
+    chain.with_settings(acl=("everyone", "staff")).run()
+    scores = Scores(1, "golden", (QuestionScore("q1", {"mrr": 0.5}),))
+    chain.stores.evaluations.add(scores, content="c", run=RUN)
+    return chain
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Whole corpora: taken out, and spread over another number of buckets."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -9,21 +9,16 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.postgres.corpora import RegisteredCorpus
 from rag_assets.errors import ConfigurationError, DatabaseError, NotPublishedError, StaleRunError
-from rag_assets.model import ChunkingSettings, Corpus, LocalFilesSettings, bucket_of
+from rag_assets.model import ChunkingSettings, Corpus, bucket_of
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
-from rag_assets_tests.conftest import prepared_database
 from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
 
-NewDatabase = Callable[..., DatabaseUrls]
+NewDatabase = Callable[[], DatabaseUrls]
 
 CONTENTS = {f"{n}.md": f"# Number {n}\n\nText {n}.\n".encode() for n in range(20)}
-
-
-CORPUS = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=4)
 
 
 @pytest.fixture
@@ -31,22 +26,12 @@ def source() -> InMemorySource:
     return InMemorySource({**CONTENTS, "bad.md": bytes(40)})
 
 
-@pytest.fixture(scope="module")
-def template(server: EmbeddedPostgres) -> Iterator[str]:
-    def prepare(urls: DatabaseUrls) -> None:
-        source = InMemorySource({**CONTENTS, "bad.md": bytes(40)})
-        chain = Chain(urls, CORPUS, source=source)
-        chain.run()
-        chain.publish()
-
-    with prepared_database(server, prepare) as name:
-        yield name
-
-
 @pytest.fixture
-def chain(new_database: NewDatabase, template: str, source: InMemorySource) -> Chain:
-    """Twenty documents and a bad one, published."""
-    return Chain(new_database(template=template), CORPUS, source=source)
+def chain(database: DatabaseUrls, corpus: Corpus, source: InMemorySource) -> Chain:
+    chain = Chain(database, corpus, source=source)
+    chain.run()
+    chain.publish()
+    return chain
 
 
 def fresh(chain: Chain, new_database: NewDatabase) -> Chain:

@@ -1,7 +1,7 @@
 """Builds beside each other: all follow the source, one is published."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -9,53 +9,37 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError
 from rag_assets.model import (
     ChunkingSettings,
     Corpus,
     GenerationState,
     IndexSettings,
-    LocalFilesSettings,
     RetrievalSettings,
     bucket_of,
 )
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import HashEmbedder, InMemorySource
-from rag_assets_tests.conftest import prepared_database
 from rag_assets_tests.integration.flow import Chain, CountingEmbedder, rows, value
 
-NewDatabase = Callable[..., DatabaseUrls]
+NewDatabase = Callable[[], DatabaseUrls]
 
 LONG = "# Tiles\n\n" + "\n\n".join(f"Slate tiles number {n} are grey." * 8 for n in range(8))
 FINE = ChunkingSettings(max_chars=300, min_chars=100)
 FINER = ChunkingSettings(max_chars=200, min_chars=50)
 
 
-CONTENTS = {"a.md": LONG.encode(), "b.md": b"# B\n\nRoses.\n", "c.md": b"Copper."}
-CORPUS = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=4)
-
-
 @pytest.fixture
 def source() -> InMemorySource:
-    return InMemorySource(dict(CONTENTS))
-
-
-@pytest.fixture(scope="module")
-def template(server: EmbeddedPostgres) -> Iterator[str]:
-    def prepare(urls: DatabaseUrls) -> None:
-        chain = Chain(urls, CORPUS, source=InMemorySource(dict(CONTENTS)))
-        chain.run()
-        chain.publish()
-
-    with prepared_database(server, prepare) as name:
-        yield name
+    return InMemorySource({"a.md": LONG.encode(), "b.md": b"# B\n\nRoses.\n", "c.md": b"Copper."})
 
 
 @pytest.fixture
-def chain(new_database: NewDatabase, template: str, source: InMemorySource) -> Chain:
-    """Three documents in one published generation."""
-    return Chain(new_database(template=template), CORPUS, source=source)
+def chain(database: DatabaseUrls, corpus: Corpus, source: InMemorySource) -> Chain:
+    chain = Chain(database, corpus, source=source)
+    chain.run()
+    chain.publish()
+    return chain
 
 
 def states(chain: Chain) -> list[str]:

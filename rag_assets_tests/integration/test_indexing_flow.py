@@ -529,7 +529,7 @@ def act(chain: Chain, folder: Path, step: tuple[object, ...]) -> Chain:
     return chain
 
 
-EXAMPLES = int(os.environ.get("RAG_ASSETS_TEST_HISTORIES", "7"))
+EXAMPLES = int(os.environ.get("RAG_ASSETS_TEST_HISTORIES", "10"))
 
 
 @pytest.fixture

@@ -13,43 +13,28 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.errors import DatabaseError, EmbeddingError
-from rag_assets.model import Corpus, Generation, LocalFilesSettings
+from rag_assets.model import Corpus, Generation
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
-from rag_assets_tests.conftest import prepared_database
 from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
 
-NewDatabase = Callable[..., DatabaseUrls]
+NewDatabase = Callable[[], DatabaseUrls]
 
 LONG = "\n\n".join(f"# Part {part}\n\n{'Slate tiles everywhere. ' * 40}" for part in range(4))
 
 
-CONTENTS = {"a.md": LONG.encode(), "b.md": b"# B\n\nRoses.\n"}
-CORPUS = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=1)
-
-
 @pytest.fixture
 def source() -> InMemorySource:
-    return InMemorySource(dict(CONTENTS))
-
-
-@pytest.fixture(scope="module")
-def template(server: EmbeddedPostgres) -> Iterator[str]:
-    def prepare(urls: DatabaseUrls) -> None:
-        chain = Chain(urls, CORPUS, source=InMemorySource(dict(CONTENTS)))
-        chain.run()
-        chain.publish()
-
-    with prepared_database(server, prepare) as name:
-        yield name
+    return InMemorySource({"a.md": LONG.encode(), "b.md": b"# B\n\nRoses.\n"})
 
 
 @pytest.fixture
-def chain(new_database: NewDatabase, template: str, source: InMemorySource) -> Chain:
-    """Two documents in one bucket, published."""
-    return Chain(new_database(template=template), CORPUS, source=source)
+def chain(database: DatabaseUrls, corpus: Corpus, source: InMemorySource) -> Chain:
+    one_bucket = Chain(database, corpus, source=source).with_settings(buckets=1)
+    one_bucket.run()
+    one_bucket.publish()
+    return one_bucket
 
 
 def edited(text: str, word: str) -> bytes:
@@ -376,5 +361,3 @@ def test_the_content_is_told_by_what_is_served_alone(
     assert chain.stores.generations.content(chain.newest.number) == content
     built = fresh(chain, new_database)
     assert built.stores.generations.content(built.newest.number) == content
-    chain.with_settings(acl=("staff",)).run()
-    assert chain.stores.generations.content(chain.newest.number) != content
