@@ -361,3 +361,5 @@ def test_the_content_is_told_by_what_is_served_alone(
     assert chain.stores.generations.content(chain.newest.number) == content
     built = fresh(chain, new_database)
     assert built.stores.generations.content(built.newest.number) == content
+    chain.with_settings(acl=("staff",)).run()
+    assert chain.stores.generations.content(chain.newest.number) != content
