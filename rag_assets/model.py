@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 # --- documents ---------------------------------------------------------------------------------
 
@@ -74,6 +75,8 @@ class ParsedDocument:
     text: str
     headings: tuple[Heading, ...] = ()
     warnings: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    """The first character of each page, where the format has pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,56 @@ class StoredText:
     parsed: ParsedDocument
 
 
+class Stage(StrEnum):
+    """Where a document can fail for good."""
+
+    READ = "read"
+    PARSE = "parse"
+    CHUNK = "chunk"
+    EMBED = "embed"
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A document that could not be processed, with the reason."""
+    """A document that could not be processed: at which stage, by what, and why.
+
+    It speaks of one content: when the document changes at its source, it says nothing any more.
+    """
 
     doc_id: str
-    stage: str
+    stage: Stage
     error: str
     reason: str
+    """For people. Never a word of the document, nor a secret."""
     code_version: str
+    subject: str = ""
+    """Identity of the parser, chunker or embedder that failed; the others may not."""
     attempts: int = 1
+    content_hash: bytes | None = None
+    source_hash: bytes | None = None
+    first_seen_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    retry_at: datetime | None = None
+    """When it is tried again by itself; None: not before the document or the code changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Somebody said that this document may have changed."""
+
+    doc_id: str
+    seq: int
+    rev: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParseJob:
+    """Bytes to be read by one parser."""
+
+    doc_id: str
+    content: bytes
+    parser: str
+    """The parser's identity, such as `auto@1`."""
 
 
 # --- chunks and embeddings ---------------------------------------------------------------------
@@ -202,6 +245,8 @@ class Corpus:
     evaluation: EvaluationSettings = EvaluationSettings()
     freshness: FreshnessSettings = FreshnessSettings()
     acl: tuple[str, ...] = ("everyone",)
+    on_poison: Literal["leave", "keep_last_good"] = "leave"
+    """What a served document does when its new content cannot be processed."""
     scope: str = "default"
     description: str = ""
     owners: tuple[str, ...] = ()

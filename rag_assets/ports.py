@@ -4,6 +4,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from rag_assets.errors import UnreadableDocumentError
 from rag_assets.model import (
     Chunk,
     ChunkSet,
@@ -13,6 +14,7 @@ from rag_assets.model import (
     Generation,
     ObservedDocument,
     ParsedDocument,
+    ParseJob,
     PublishedIndex,
     RunIdentity,
     SourceObject,
@@ -33,6 +35,9 @@ class Source(Protocol):
     def objects(self) -> Iterable[SourceObject]:
         """Everything there is now. A listing that cannot be completed raises; it is never short."""
 
+    def look(self, doc_id: str) -> SourceObject | None:
+        """One object as it is now, or None when there is none: what a hint asks for."""
+
     def read(self, doc_id: str) -> bytes | None:
         """The bytes now, or None when the document has left since it was listed."""
 
@@ -45,6 +50,15 @@ class Parser(Protocol):
         """Name and version; part of the key of everything derived."""
 
     def parse(self, content: bytes, *, doc_id: str) -> ParsedDocument: ...
+
+
+class Parsing(Protocol):
+    """Where parsers run: in workers with limits, so that no document can harm the run."""
+
+    def parsed(
+        self, jobs: Iterable[ParseJob]
+    ) -> Iterator[ParsedDocument | UnreadableDocumentError]:
+        """An outcome for each job, in order; what a worker dies of is its document's error."""
 
 
 class Chunker(Protocol):

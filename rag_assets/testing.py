@@ -93,13 +93,17 @@ class InMemorySource:
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def objects(self) -> Iterable[SourceObject]:
-        return [
-            SourceObject(doc_id, f"memory:{doc_id}", hashlib.sha256(content).digest())
-            for doc_id, content in sorted(self.contents.items())
-        ]
+        return [self._object(doc_id) for doc_id in sorted(self.contents)]
+
+    def look(self, doc_id: str) -> SourceObject | None:
+        return self._object(doc_id) if doc_id in self.contents else None
 
     def read(self, doc_id: str) -> bytes | None:
         return self.contents.get(doc_id)
+
+    def _object(self, doc_id: str) -> SourceObject:
+        digest = hashlib.sha256(self.contents[doc_id]).digest()
+        return SourceObject(doc_id, f"memory:{doc_id}", digest)
 
 
 @dataclass(frozen=True, slots=True)

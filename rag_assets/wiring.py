@@ -6,9 +6,10 @@ from functools import cache
 
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
-from rag_assets.adapters.postgres.chunks import PostgresChunks, PostgresEmbeddings
+from rag_assets.adapters.postgres.chunks import PostgresChunks
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
 from rag_assets.adapters.postgres.documents import PostgresDocuments
+from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex

@@ -19,7 +19,10 @@ CREATE TABLE corpora (
     corpus      text PRIMARY KEY,
     scope       text NOT NULL,
     buckets     integer NOT NULL CHECK (buckets BETWEEN 1 AND 100),
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    deletions_approved integer NOT NULL DEFAULT 0,
+    approved_at timestamptz,
+    judged_since timestamptz
 );
 COMMENT ON TABLE corpora IS 'The corpora that have ever been materialized, and over how many buckets';
 
@@ -31,6 +34,9 @@ CREATE TABLE buckets (
     epoch       bigint NOT NULL,
     run_id      text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
+    version     bigint NOT NULL DEFAULT 0, -- raised by every write to its documents; merges follow it
+    requested   bigint NOT NULL DEFAULT 0, -- runs that found it held, and left it to the holder
+    answered    bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (corpus, bucket)
 );
 COMMENT ON TABLE buckets IS 'The fence of a bucket: who recorded it last, rising with every record';
@@ -50,11 +56,13 @@ CREATE TABLE documents (
     state        text NOT NULL CHECK (state IN ('live', 'deleted', 'dead')),
     run_id       text NOT NULL,
     observed_at  timestamptz NOT NULL DEFAULT now(),
+    version      bigint NOT NULL,
     PRIMARY KEY (corpus, doc_id)
 );
 COMMENT ON TABLE documents IS 'What was last observed of each document; a deleted one stays as a tombstone';
-CREATE INDEX documents_by_bucket ON documents (corpus, bucket);
+CREATE INDEX documents_by_version ON documents (corpus, bucket, version);
 CREATE INDEX documents_by_content ON documents (content_hash);
+CREATE INDEX documents_deleted ON documents (corpus, observed_at) WHERE state = 'deleted';
 
 CREATE TABLE document_versions (
     corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,
@@ -84,9 +92,44 @@ CREATE TABLE dead_letters (
     run_id        text NOT NULL,
     first_seen_at timestamptz NOT NULL DEFAULT now(),
     last_seen_at  timestamptz NOT NULL DEFAULT now(),
+    subject       text NOT NULL, -- the parser, chunker or embedder that failed
+    content_hash  bytea,
+    source_hash   bytea,
+    retry_at      timestamptz,
+    PRIMARY KEY (corpus, doc_id, stage, subject)
+);
+COMMENT ON TABLE dead_letters IS 'Documents that could not be processed: at which stage, by what, and why';
+
+CREATE TABLE hints (
+    corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id        text NOT NULL,
+    bucket        smallint NOT NULL,
+    seq           bigint GENERATED ALWAYS AS IDENTITY,
+    rev           bigint,
+    first_seen_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (corpus, doc_id)
 );
-COMMENT ON TABLE dead_letters IS 'Documents that could not be processed, with the reason';
+COMMENT ON TABLE hints IS 'Documents that may have changed at the source; a hint goes when its seq was processed';
+CREATE INDEX hints_by_bucket ON hints (corpus, bucket);
+
+CREATE TABLE withheld_deletions (
+    corpus text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id text NOT NULL,
+    bucket smallint NOT NULL,
+    since  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_id)
+);
+COMMENT ON TABLE withheld_deletions IS 'Documents that the source lists no longer, but too many at once to believe it';
+
+-- What must never come back. It outlives the corpus, and holds no name.
+CREATE TABLE erased_documents (
+    corpus    text NOT NULL,
+    doc_hash  bytea NOT NULL,
+    run_id    text NOT NULL,
+    erased_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_hash)
+);
+COMMENT ON TABLE erased_documents IS 'SHA-256 of the ids of erased documents: their next listing is ignored';
 
 -- What is derived: immutable, under the hash of what it was made from. ---------------------------
 
@@ -98,6 +141,8 @@ CREATE TABLE document_texts (
     headings     jsonb NOT NULL,
     warnings     text[] NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
+    pages        integer[] NOT NULL, -- the first character of each page, where the format has pages
+    checksum     bytea NOT NULL,     -- SHA-256 of the text
     PRIMARY KEY (content_hash, parser)
 );
 COMMENT ON TABLE document_texts IS 'The parsed text of each content';
@@ -138,9 +183,36 @@ CREATE TABLE embeddings (
     embedding  vector NOT NULL,
     run_id     text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    checksum   bytea NOT NULL, -- SHA-256 of the vector
     PRIMARY KEY (scope, model, text_hash)
 );
 COMMENT ON TABLE embeddings IS 'Each text once a model: what has been paid for';
+
+CREATE TABLE rate_limits (
+    provider    text PRIMARY KEY,
+    requests    double precision NOT NULL,
+    tokens      double precision NOT NULL,
+    refilled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE rate_limits IS 'How many requests and tokens each provider may still be asked for now';
+
+CREATE TABLE costs (
+    run_id     text NOT NULL,
+    corpus     text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    generation integer NOT NULL,
+    stage      text NOT NULL,
+    model      text NOT NULL,
+    requests   integer NOT NULL,
+    texts      integer NOT NULL,
+    tokens     bigint NOT NULL,
+    usd        numeric,
+    unit_price numeric,
+    first_at   timestamptz NOT NULL DEFAULT now(),
+    last_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, corpus, generation, stage, model)
+);
+COMMENT ON TABLE costs IS 'What each run asked of each model, and its price in US dollars where one is known';
+COMMENT ON COLUMN costs.unit_price IS 'US dollars a million tokens, as it was then';
 
 -- What is served. -------------------------------------------------------------------------------
 
@@ -193,6 +265,7 @@ CREATE TABLE index_buckets (
     checksum   bigint NOT NULL,
     run_id     text NOT NULL,
     merged_at  timestamptz NOT NULL DEFAULT now(),
+    version    bigint NOT NULL DEFAULT 0, -- the bucket's version up to which all is served
     PRIMARY KEY (generation, bucket)
 );
 COMMENT ON TABLE index_buckets IS 'The manifest of a bucket: what must be in it';
@@ -419,6 +492,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT INSERT, UPDATE, DELETE ON corpora, buckets, documents, document_versions, dead_letters,
     document_texts, chunk_sets, chunks, embeddings, indexed_documents, index_buckets,
-    published_index, evaluations, evaluation_results TO rag_assets_writer;
+    published_index, evaluations, evaluation_results, hints, withheld_deletions, erased_documents,
+    rate_limits, costs TO rag_assets_writer;
 GRANT UPDATE, DELETE ON generations TO rag_assets_writer;
 GRANT SELECT ON schema_migrations, published_index TO rag_assets_reader;

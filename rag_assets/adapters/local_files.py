@@ -37,6 +37,15 @@ class LocalFiles:
             if (found := self._object(path, root)) is not None:
                 yield found
 
+    def look(self, doc_id: str) -> SourceObject | None:
+        root = self._root()
+        path = _path_of(doc_id, root)
+        relative = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or not self._takes(relative) or not _is_inside(path, root):
+            return None
+        return self._object(path, root)
+
     def read(self, doc_id: str) -> bytes | None:
         root = self._root()
         path = _path_of(doc_id, root)

@@ -15,6 +15,7 @@ from rag_assets.model import (
     ObservedDocument,
     RunIdentity,
     SourceObject,
+    Stage,
     StoredText,
     bucket_of,
 )
@@ -165,7 +166,7 @@ class _Observation:
             ]
         except UnreadableDocumentError as error:
             batch.documents.append(replace(document, state=DocumentState.DEAD))
-            batch.dead_letters.append(self._letter(each, "parse", error))
+            batch.dead_letters.append(self._letter(each, Stage.PARSE, error))
             return
         batch.documents.append(replace(document, title=texts[0].parsed.title or each.doc_id))
         batch.texts.extend(texts)
@@ -184,7 +185,7 @@ class _Observation:
             now = replace(self._document(each, b""), source_hash=b"", state=DocumentState.DEAD)
         if now != before:
             batch.documents.append(now)
-        batch.dead_letters.append(self._letter(each, "read", error))
+        batch.dead_letters.append(self._letter(each, Stage.READ, error))
 
     def _document(self, each: SourceObject, key: bytes) -> ObservedDocument:
         return ObservedDocument(
@@ -199,7 +200,7 @@ class _Observation:
             rev=each.rev,
         )
 
-    def _letter(self, each: SourceObject, stage: str, error: Exception) -> DeadLetter:
+    def _letter(self, each: SourceObject, stage: Stage, error: Exception) -> DeadLetter:
         return DeadLetter(
             doc_id=each.doc_id,
             stage=stage,

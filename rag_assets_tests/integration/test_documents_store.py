@@ -19,6 +19,7 @@ from rag_assets.model import (
     ObservedDocument,
     ParsedDocument,
     RunIdentity,
+    Stage,
     StoredText,
     bucket_of,
 )
@@ -182,7 +183,7 @@ def test_the_same_texts_recorded_in_other_orders_never_wait_in_a_circle(
 
 def test_one_record_is_one_transaction(chain: Chain, corpus: Corpus) -> None:
     good, bucket = document(), bucket_of("a.md", 4)
-    bad = DeadLetter("a.md", "parse", "Error", "a NUL \0 in it", "code-1")
+    bad = DeadLetter("a.md", Stage.PARSE, "Error", "a NUL \0 in it", "code-1")
     with chain.stores.documents.hold(corpus, [bucket], RUN) as held:
         with pytest.raises(psycopg.DataError):
             held.record(bucket, documents=[good], texts=[text_of(good)], dead_letters=[bad])
@@ -250,7 +251,9 @@ def test_dead_letters_count_attempts_and_keep_the_first_sight(chain: Chain, corp
     bucket = bucket_of("a.md", 4)
     dead = replace(document(), state=DocumentState.DEAD)
     for run, reason in ((RUN, "first"), (LATER, "second")):
-        letter = DeadLetter("a.md", "parse", "UnreadableDocumentError", reason, run.code_version)
+        letter = DeadLetter(
+            "a.md", Stage.PARSE, "UnreadableDocumentError", reason, run.code_version
+        )
         with chain.stores.documents.hold(corpus, [bucket], run) as held:
             held.record(bucket, documents=[dead], dead_letters=[letter])
     assert chain.stores.documents.dead_letters("notes") == [replace(letter, attempts=2)]

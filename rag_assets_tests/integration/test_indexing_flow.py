@@ -400,6 +400,9 @@ class Breaking:
     def _fails(self) -> bool:
         raise SourceError("The listing broke off.")
 
+    def look(self, doc_id: str) -> SourceObject | None:
+        return self.whole.look(doc_id)
+
     def read(self, doc_id: str) -> bytes | None:
         return self.whole.read(doc_id)
 

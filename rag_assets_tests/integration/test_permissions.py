@@ -140,6 +140,11 @@ HIDDEN = [
     "index_buckets",
     "evaluations",
     "evaluation_results",
+    "hints",
+    "withheld_deletions",
+    "erased_documents",
+    "rate_limits",
+    "costs",
     "postings_1",
 ]
 

@@ -14,7 +14,16 @@ from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.installation import CorpusStanding, Standing
 from rag_assets.materializing import AssetDone, CheckDone, RunReport
-from rag_assets.model import Answer, Citation, DeadLetter, Hit, QuestionScore, Scores, SearchResult
+from rag_assets.model import (
+    Answer,
+    Citation,
+    DeadLetter,
+    Hit,
+    QuestionScore,
+    Scores,
+    SearchResult,
+    Stage,
+)
 from rag_assets.operations.doctor import Finding
 
 Capture = pytest.CaptureFixture[str]
@@ -78,7 +87,7 @@ RECORD = GenerationRecord(
 
 
 def letter(number: int) -> DeadLetter:
-    return DeadLetter(f"{number}.md", "parse", "Error", f"{number}.md is no text: [/] odd", "1")
+    return DeadLetter(f"{number}.md", Stage.PARSE, "Error", f"{number}.md is no text: [/] odd", "1")
 
 
 def check(name: str, *, passed: bool, description: str = "as it should be") -> CheckDone:

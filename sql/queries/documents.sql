@@ -25,32 +25,33 @@ FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(buckets)s);
 -- name: raise_epoch
 -- Gives no row when another run has recorded this bucket since we looked, or when the corpus was
 -- spread over other buckets or removed; neither can happen before this transaction ends.
-INSERT INTO buckets AS b (corpus, bucket, epoch, run_id)
-SELECT corpus, %(bucket)s, %(epoch)s + 1, %(run_id)s FROM corpora
+INSERT INTO buckets AS b (corpus, bucket, epoch, run_id, version)
+SELECT corpus, %(bucket)s, %(epoch)s + 1, %(run_id)s, 1 FROM corpora
 WHERE corpus = %(corpus)s AND buckets = %(buckets)s
 FOR SHARE
 ON CONFLICT (corpus, bucket) DO UPDATE
-SET epoch = excluded.epoch, run_id = excluded.run_id, recorded_at = now()
+SET epoch = excluded.epoch, run_id = excluded.run_id, recorded_at = now(), version = b.version + 1
 WHERE b.epoch = %(epoch)s
-RETURNING epoch;
+RETURNING epoch, version;
 
 -- name: add_text
 -- Immutable: the same content under the same parser is the same text.
-INSERT INTO document_texts (content_hash, parser, title, text, headings, warnings)
-VALUES (%(content_hash)s, %(parser)s, %(title)s, %(text)s, %(headings)s, %(warnings)s)
+INSERT INTO document_texts (content_hash, parser, title, text, headings, pages, warnings, checksum)
+VALUES (%(content_hash)s, %(parser)s, %(title)s, %(text)s, %(headings)s, %(pages)s, %(warnings)s,
+        sha256(convert_to(%(text)s, 'UTF8')))
 ON CONFLICT DO NOTHING;
 
 -- name: put_document
 -- The document as it is now.
 INSERT INTO documents (corpus, doc_id, bucket, rev, source_hash, content_hash, parser, uri, title,
-                       acl, state, run_id)
+                       acl, state, run_id, version)
 VALUES (%(corpus)s, %(doc_id)s, %(bucket)s, %(rev)s, %(source_hash)s, %(content_hash)s, %(parser)s,
-        %(uri)s, %(title)s, %(acl)s, %(state)s, %(run_id)s)
+        %(uri)s, %(title)s, %(acl)s, %(state)s, %(run_id)s, %(version)s)
 ON CONFLICT (corpus, doc_id) DO UPDATE
 SET bucket = excluded.bucket, rev = excluded.rev, source_hash = excluded.source_hash,
     content_hash = excluded.content_hash, parser = excluded.parser, uri = excluded.uri,
     title = excluded.title, acl = excluded.acl, state = excluded.state, run_id = excluded.run_id,
-    observed_at = now();
+    version = excluded.version, observed_at = now();
 
 -- name: end_version
 -- The version that was current has been superseded or has left.
@@ -70,12 +71,12 @@ ON CONFLICT (corpus, doc_id) WHERE last_seen_at IS NULL DO NOTHING;
 
 -- name: put_dead_letter
 -- Counts the attempts while the document stays bad.
-INSERT INTO dead_letters AS d (corpus, doc_id, bucket, stage, error, reason, attempts, code_version,
-                               run_id)
-VALUES (%(corpus)s, %(doc_id)s, %(bucket)s, %(stage)s, %(error)s, %(reason)s, 1, %(code_version)s,
-        %(run_id)s)
-ON CONFLICT (corpus, doc_id) DO UPDATE
-SET stage = excluded.stage, error = excluded.error, reason = excluded.reason,
+INSERT INTO dead_letters AS d (corpus, doc_id, bucket, stage, subject, error, reason, attempts,
+                               code_version, run_id)
+VALUES (%(corpus)s, %(doc_id)s, %(bucket)s, %(stage)s, '', %(error)s, %(reason)s, 1,
+        %(code_version)s, %(run_id)s)
+ON CONFLICT (corpus, doc_id, stage, subject) DO UPDATE
+SET error = excluded.error, reason = excluded.reason,
     attempts = d.attempts + 1, code_version = excluded.code_version, run_id = excluded.run_id,
     last_seen_at = now();
 
@@ -102,7 +103,7 @@ WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s
 
 -- name: sample_documents
 -- A sample that does not change while the documents do not.
-SELECT d.doc_id, t.title, t.text, t.headings, t.warnings
+SELECT d.doc_id, t.title, t.text, t.headings, t.pages, t.warnings
 FROM documents d JOIN document_texts t USING (content_hash, parser)
 WHERE d.corpus = %(corpus)s AND d.state = 'live'
 ORDER BY sha256(convert_to(d.doc_id, 'UTF8')) LIMIT %(limit)s;

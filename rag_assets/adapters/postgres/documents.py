@@ -100,9 +100,9 @@ class HeldPostgresBuckets:
         texts: Sequence[StoredText] = (),
         dead_letters: Sequence[DeadLetter] = (),
     ) -> None:
-        who = {"corpus": self._corpus, "bucket": bucket, **asdict(self._run)}
+        who: dict[str, Any] = {"corpus": self._corpus, "bucket": bucket, **asdict(self._run)}
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            self._raise_epoch(bucket, who)
+            who["version"] = self._raise_epoch(bucket, who)
             # In one order everywhere: two runs that add the same texts must not wait in a circle.
             in_order = sorted(texts, key=lambda text: (text.content_hash, text.parser))
             cursor.executemany(_query("add_text"), [_text_row(text) for text in in_order])
@@ -115,7 +115,7 @@ class HeldPostgresBuckets:
             letters = [who | {**asdict(letter), **who} for letter in dead_letters]
             cursor.executemany(_query("put_dead_letter"), letters)
 
-    def _raise_epoch(self, bucket: int, who: Mapping[str, object]) -> None:
+    def _raise_epoch(self, bucket: int, who: Mapping[str, object]) -> int:
         fence = {"epoch": self._epochs.get(bucket, 0), "buckets": self._of_buckets}
         raised = self._connection.execute(_query("raise_epoch"), {**who, **fence}).fetchone()
         if raised is None:
@@ -125,6 +125,7 @@ class HeldPostgresBuckets:
                 " there now."
             )
         self._epochs[bucket] = raised["epoch"]
+        return int(raised["version"])
 
 
 def _register(connection: "Connection", corpus: Corpus) -> None:
@@ -155,6 +156,7 @@ def parsed_document(row: Mapping[str, Any]) -> ParsedDocument:
         title=row["title"],
         text=row["text"],
         headings=tuple(Heading(**heading) for heading in row["headings"]),
+        pages=tuple(row["pages"]),
         warnings=tuple(row["warnings"]),
     )
 
@@ -179,6 +181,7 @@ def _text_row(text: StoredText) -> dict[str, Any]:
         "title": text.parsed.title,
         "text": text.parsed.text,
         "headings": Jsonb(headings),
+        "pages": list(text.parsed.pages),
         "warnings": list(text.parsed.warnings),
     }
 

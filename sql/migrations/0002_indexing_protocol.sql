@@ -1,0 +1,110 @@
+-- The indexing protocol: hints, requests, dead letters by stage, guarded deletions, erasure, checksums,
+-- rate limits and costs.
+SET LOCAL search_path = rag_assets, public;
+
+-- A change counter a bucket: every write to its documents raises it. An index remembers up to which
+-- count it has merged, so that a merge looks only at what came after. What is there now counts as new.
+ALTER TABLE buckets
+    ADD version bigint NOT NULL DEFAULT 0,
+    ADD requested bigint NOT NULL DEFAULT 0,
+    ADD answered bigint NOT NULL DEFAULT 0;
+UPDATE buckets SET version = 1;
+
+ALTER TABLE documents ADD version bigint NOT NULL DEFAULT 1;
+ALTER TABLE documents ALTER version DROP DEFAULT;
+DROP INDEX documents_by_bucket;
+CREATE INDEX documents_by_version ON documents (corpus, bucket, version);
+CREATE INDEX documents_deleted ON documents (corpus, observed_at) WHERE state = 'deleted';
+
+ALTER TABLE index_buckets ADD version bigint NOT NULL DEFAULT 0;
+
+-- Dead letters: one a document, stage and subject (the parser, chunker or embedder that failed).
+ALTER TABLE dead_letters
+    ADD subject text NOT NULL DEFAULT '',
+    ADD content_hash bytea,
+    ADD source_hash bytea,
+    ADD retry_at timestamptz;
+ALTER TABLE dead_letters ALTER subject DROP DEFAULT;
+UPDATE dead_letters l SET subject = CASE WHEN l.stage = 'parse' THEN d.parser ELSE '' END,
+                          content_hash = d.content_hash, source_hash = d.source_hash
+FROM documents d WHERE d.corpus = l.corpus AND d.doc_id = l.doc_id;
+ALTER TABLE dead_letters DROP CONSTRAINT dead_letters_pkey;
+ALTER TABLE dead_letters ADD PRIMARY KEY (corpus, doc_id, stage, subject);
+COMMENT ON TABLE dead_letters IS 'Documents that could not be processed: at which stage, by what, and why';
+
+CREATE TABLE hints (
+    corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id        text NOT NULL,
+    bucket        smallint NOT NULL,
+    seq           bigint GENERATED ALWAYS AS IDENTITY,
+    rev           bigint,
+    first_seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_id)
+);
+COMMENT ON TABLE hints IS 'Documents that may have changed at the source; a hint goes when its seq was processed';
+CREATE INDEX hints_by_bucket ON hints (corpus, bucket);
+
+-- The mass-deletion guard.
+ALTER TABLE corpora
+    ADD deletions_approved integer NOT NULL DEFAULT 0,
+    ADD approved_at timestamptz,
+    ADD judged_since timestamptz;
+CREATE TABLE withheld_deletions (
+    corpus text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    doc_id text NOT NULL,
+    bucket smallint NOT NULL,
+    since  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_id)
+);
+COMMENT ON TABLE withheld_deletions IS 'Documents that the source lists no longer, but too many at once to believe it';
+
+-- What must never come back. It outlives the corpus, and holds no name.
+CREATE TABLE erased_documents (
+    corpus    text NOT NULL,
+    doc_hash  bytea NOT NULL,
+    run_id    text NOT NULL,
+    erased_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (corpus, doc_hash)
+);
+COMMENT ON TABLE erased_documents IS 'SHA-256 of the ids of erased documents: their next listing is ignored';
+
+-- What is derived vouches for itself. (A hash of embedded text is its chunk's own.)
+ALTER TABLE document_texts
+    ADD pages integer[] NOT NULL DEFAULT '{}',
+    ADD checksum bytea;
+UPDATE document_texts SET checksum = sha256(convert_to(text, 'UTF8'));
+ALTER TABLE document_texts ALTER checksum SET NOT NULL, ALTER pages DROP DEFAULT;
+ALTER TABLE embeddings ADD checksum bytea;
+UPDATE embeddings SET checksum = sha256(vector_send(embedding));
+ALTER TABLE embeddings ALTER checksum SET NOT NULL;
+
+-- One bucket of tokens a provider, shared by all runs.
+CREATE TABLE rate_limits (
+    provider    text PRIMARY KEY,
+    requests    double precision NOT NULL,
+    tokens      double precision NOT NULL,
+    refilled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE rate_limits IS 'How many requests and tokens each provider may still be asked for now';
+
+CREATE TABLE costs (
+    run_id     text NOT NULL,
+    corpus     text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    generation integer NOT NULL,
+    stage      text NOT NULL,
+    model      text NOT NULL,
+    requests   integer NOT NULL,
+    texts      integer NOT NULL,
+    tokens     bigint NOT NULL,
+    usd        numeric,
+    unit_price numeric,
+    first_at   timestamptz NOT NULL DEFAULT now(),
+    last_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, corpus, generation, stage, model)
+);
+COMMENT ON TABLE costs IS 'What each run asked of each model, and its price in US dollars where one is known';
+COMMENT ON COLUMN costs.unit_price IS 'US dollars a million tokens, as it was then';
+
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hints, withheld_deletions, erased_documents, rate_limits, costs
+    TO rag_assets_writer;
