@@ -11,7 +11,7 @@ COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --univers
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test lint format docs lock upgrade wheel clean
+.PHONY: help venv demo up down test lint format docs dump lock upgrade wheel clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ format: venv ## Put the code into the common form
 
 docs: venv ## Write the pages of docs/reference that follow from the code
 	@.venv/bin/python tools/write_reference.py
+
+dump: venv ## Keep this release's database as a fixture, for later releases to open
+	@.venv/bin/python tools/dump_release.py
 
 lock: venv ## Resolve pyproject.toml again, keeping the versions that still fit
 	@$(COMPILE)

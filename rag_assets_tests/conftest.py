@@ -18,6 +18,7 @@ from rag_assets.model import Corpus, LocalFilesSettings
 from rag_assets.settings import DatabaseUrls
 
 TEMPLATE = "rag_assets"
+EMPTY = "template_without_schema"
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,22 @@ def new_database(server: EmbeddedPostgres) -> Iterator[Callable[[], DatabaseUrls
         yield makes
 
 
+@pytest.fixture(scope="session")
+def empty_template(server: EmbeddedPostgres) -> str:
+    """A database that has pgvector and nothing else."""
+    with administering(server, "postgres") as connection:
+        connection.execute(f"CREATE DATABASE {EMPTY} OWNER rag_assets_owner")
+    with administering(server, EMPTY) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    return EMPTY
+
+
+@pytest.fixture
+def empty(new_database: Callable[..., DatabaseUrls], empty_template: str) -> DatabaseUrls:
+    """URLs of a fresh database without a schema."""
+    return new_database(template=empty_template)
+
+
 @pytest.fixture(scope="module")
 def module_database(server: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
     """A fresh database for tests that only read what their module has put there."""
@@ -74,10 +91,19 @@ def urls_in(server: EmbeddedPostgres, name: str) -> DatabaseUrls:
 
 
 def _administer(server: EmbeddedPostgres, statement: LiteralString, *names: str) -> None:
-    admin_url = server.admin_url(database="postgres")
-    assert admin_url is not None
-    with psycopg.connect(admin_url, autocommit=True) as connection:
+    with administering(server, "postgres") as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@contextmanager
+def administering(
+    server: EmbeddedPostgres, database: str
+) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A superuser's connection to one of the databases."""
+    url = server.admin_url(database=database)
+    assert url is not None
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
 
 
 def in_database(url: str, name: str) -> str:

@@ -1,14 +1,10 @@
 """The schema, brought about step by step, whole or not at all."""
 
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,55 +13,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, find_programs
+from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.postgres import migrations, queries
 from rag_assets.errors import DatabaseError, NotMigratedError
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.conftest import in_database
+from rag_assets_tests.conftest import administering, in_database
+from rag_assets_tests.integration.databases import (
+    definitions,
+    migrating,
+    name_of,
+    others,
+    wait_until,
+    waiting,
+)
 from rag_assets_tests.integration.flow import value
-
-EMPTY = "template_without_schema"
-
-
-@pytest.fixture(scope="session")
-def empty_template(server: EmbeddedPostgres) -> str:
-    """A database that has pgvector and nothing else."""
-    with administering(server, "postgres") as connection:
-        connection.execute(f"CREATE DATABASE {EMPTY} OWNER rag_assets_owner")
-    with administering(server, EMPTY) as connection:
-        connection.execute("CREATE EXTENSION vector")
-    return EMPTY
-
-
-@pytest.fixture
-def empty(new_database: Callable[..., DatabaseUrls], empty_template: str) -> DatabaseUrls:
-    return new_database(template=empty_template)
-
-
-@contextmanager
-def administering(
-    server: EmbeddedPostgres, database: str
-) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    url = server.admin_url(database=database)
-    assert url is not None
-    with psycopg.connect(url, autocommit=True) as connection:
-        yield connection
-
-
-def name_of(urls: DatabaseUrls) -> str:
-    return str(psycopg.conninfo.conninfo_to_dict(urls.owner)["dbname"])
-
-
-def dump(server: EmbeddedPostgres, urls: DatabaseUrls) -> str:
-    """Everything but the rows: definitions, owners, grants."""
-    url = server.admin_url(database=name_of(urls))
-    done = subprocess.run(
-        [find_programs().named("pg_dump"), "--schema-only", f"--dbname={url}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
 
 
 def tables(urls: DatabaseUrls) -> int:
@@ -79,7 +40,7 @@ def test_the_schema_and_the_migrations_make_equal_databases(
     with psycopg.connect(empty.owner) as connection:
         text = (queries.sql_folder() / "schema.sql").read_text("utf-8")
         connection.execute(sql.SQL(text))
-    by_schema, by_migrations = dump(server, empty), dump(server, database)
+    by_schema, by_migrations = definitions(server, empty), definitions(server, database)
     assert by_schema == by_migrations
     for part in ("OWNER TO rag_assets_owner", "GRANT SELECT", "search_words", "CREATE TABLE"):
         assert part in by_schema
@@ -92,9 +53,9 @@ def test_an_empty_database_gets_every_migration_once(empty: DatabaseUrls) -> Non
 
 
 def test_migrating_again_changes_nothing(server: EmbeddedPostgres, database: DatabaseUrls) -> None:
-    before = dump(server, database)
+    before = definitions(server, database)
     assert migrations.migrate(database) == []
-    assert dump(server, database) == before
+    assert definitions(server, database) == before
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
@@ -210,14 +171,6 @@ def test_two_migrations_at_once_apply_everything_once(empty: DatabaseUrls) -> No
     assert sorted(applied) == [0, 0, 0, len(migrations.shipped())]
 
 
-MIGRATE = """
-import sys
-from rag_assets.adapters.postgres import migrations
-from rag_assets.settings import DatabaseUrls
-migrations.migrate(DatabaseUrls(*sys.argv[1:]))
-"""
-
-
 def test_a_migration_killed_in_the_middle_leaves_all_or_nothing(
     server: EmbeddedPostgres, empty: DatabaseUrls
 ) -> None:
@@ -232,42 +185,18 @@ def test_a_migration_killed_in_the_middle_leaves_all_or_nothing(
             " EXECUTE FUNCTION public.held_up()"
         )
         connection.execute("SELECT pg_advisory_lock(4711)")
-        process = subprocess.Popen([sys.executable, "-c", MIGRATE, *three(empty)])
+        process = migrating(empty)
         try:
-            wait_until(lambda: waiting(connection, name_of(empty)))
+            wait_until(lambda: waiting(connection, empty))
         finally:
             os.kill(process.pid, signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL
         connection.execute("SELECT pg_advisory_unlock(4711)")
         connection.execute("DROP EVENT TRIGGER held_up")
-        wait_until(lambda: not others(connection, name_of(empty)))
+        wait_until(lambda: not others(connection))
     assert tables(empty) == 0
     assert migrations.schema_version(empty.owner) == 0
     assert migrations.migrate(empty) == migrations.shipped()
-
-
-def three(urls: DatabaseUrls) -> tuple[str, str, str]:
-    return urls.owner, urls.writer, urls.reader
-
-
-def waiting(connection: psycopg.Connection[tuple[object, ...]], database: str) -> bool:
-    query = (
-        "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        " AND application_name = 'rag_assets'"
-    )
-    return bool(connection.execute(query, (database,)).rowcount)
-
-
-def others(connection: psycopg.Connection[tuple[object, ...]], database: str) -> bool:
-    query = "SELECT FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-    return bool(connection.execute(query, (database,)).rowcount)
-
-
-def wait_until(true: Callable[[], bool], *, timeout_s: float = 30) -> None:
-    until = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < until, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def test_a_second_database_on_the_server_shares_the_roles(
