@@ -126,7 +126,20 @@ class ChunkStore(Protocol):
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         """Texts of live documents that this generation's chunker has not cut yet."""
 
-    def add_chunks(self, sets: Sequence[ChunkSet]) -> int: ...
+    def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
+        """Writes them with the mark that their texts are cut; returns how many chunks were new."""
+
+    def documents_with(
+        self, generation: Generation, content_hashes: Collection[bytes]
+    ) -> Mapping[bytes, Sequence[str]]:
+        """Content to the live documents of the generation's corpus that have it."""
+
+
+class DeadLetterStore(Protocol):
+    def add_dead_letters(
+        self, corpus: str, letters: Sequence[DeadLetter], run: RunIdentity
+    ) -> None:
+        """Says which documents one generation's chunker or model cannot process as they are."""
 
 
 class EmbeddingStore(Protocol):
