@@ -8,10 +8,12 @@ from rag_assets.errors import UnreadableDocumentError
 from rag_assets.model import (
     Chunk,
     ChunkSet,
+    Comparison,
     Corpus,
     DeadLetter,
     Found,
     Generation,
+    MergePlan,
     ObservedDocument,
     ParsedDocument,
     ParseJob,
@@ -159,6 +161,14 @@ class EmbeddingStore(Protocol):
         vectors: Vectors,
         run: RunIdentity,
     ) -> None: ...
+
+
+class MergePlanning(Protocol):
+    """What a store of indexes asks, in its transaction, about the documents it has compared."""
+
+    def __call__(
+        self, compared: Iterable[Comparison], *, keep_last_good: bool, merged: int
+    ) -> MergePlan: ...
 
 
 # --- the online half ---------------------------------------------------------------------------

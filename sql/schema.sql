@@ -96,6 +96,7 @@ CREATE TABLE dead_letters (
     content_hash  bytea,
     source_hash   bytea,
     retry_at      timestamptz,
+    dropped       boolean NOT NULL DEFAULT false, -- nobody wants to hear of it; the document stays out
     PRIMARY KEY (corpus, doc_id, stage, subject)
 );
 COMMENT ON TABLE dead_letters IS 'Documents that could not be processed: at which stage, by what, and why';
@@ -117,6 +118,7 @@ CREATE TABLE withheld_deletions (
     doc_id text NOT NULL,
     bucket smallint NOT NULL,
     since  timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL CHECK (reason IN ('too many', 'empty')),
     PRIMARY KEY (corpus, doc_id)
 );
 COMMENT ON TABLE withheld_deletions IS 'Documents that the source lists no longer, but too many at once to believe it';
@@ -303,6 +305,16 @@ CREATE TABLE evaluation_results (
 );
 COMMENT ON TABLE evaluation_results IS 'The scores question by question';
 
+-- What is said of a served document, in one number; manifests keep the exclusive or of them. --------
+
+CREATE FUNCTION served_checksum(
+    doc_id text, content_hash bytea, chunks bigint, uri text, title text, acl text[]
+) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ('x' || left(encode(sha256(convert_to(concat_ws(
+        chr(31), doc_id, encode(content_hash, 'hex'), chunks, uri, title, acl::text), 'UTF8')), 'hex'),
+        16))::bit(64)::bigint;
+
 -- Who asks: set for one transaction as an array literal; unset sees nothing. ---------------------
 
 CREATE FUNCTION principals() RETURNS text[]
@@ -481,6 +493,8 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA rag_assets FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION principals() TO rag_assets_writer, rag_assets_reader;
+GRANT EXECUTE ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[])
+    TO rag_assets_writer;
 GRANT EXECUTE ON FUNCTION search_words(integer, text[], integer), question_stems(integer, text[])
     TO rag_assets_writer, rag_assets_reader;
 GRANT EXECUTE ON FUNCTION

@@ -23,7 +23,8 @@ ALTER TABLE dead_letters
     ADD subject text NOT NULL DEFAULT '',
     ADD content_hash bytea,
     ADD source_hash bytea,
-    ADD retry_at timestamptz;
+    ADD retry_at timestamptz,
+    ADD dropped boolean NOT NULL DEFAULT false;
 ALTER TABLE dead_letters ALTER subject DROP DEFAULT;
 UPDATE dead_letters l SET subject = CASE WHEN l.stage = 'parse' THEN d.parser ELSE '' END,
                           content_hash = d.content_hash, source_hash = d.source_hash
@@ -54,6 +55,7 @@ CREATE TABLE withheld_deletions (
     doc_id text NOT NULL,
     bucket smallint NOT NULL,
     since  timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL CHECK (reason IN ('too many', 'empty')),
     PRIMARY KEY (corpus, doc_id)
 );
 COMMENT ON TABLE withheld_deletions IS 'Documents that the source lists no longer, but too many at once to believe it';
@@ -107,4 +109,16 @@ COMMENT ON COLUMN costs.unit_price IS 'US dollars a million tokens, as it was th
 
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hints, withheld_deletions, erased_documents, rate_limits, costs
+    TO rag_assets_writer;
+
+-- What is said of a served document, in one number; manifests keep the exclusive or of them.
+CREATE FUNCTION served_checksum(
+    doc_id text, content_hash bytea, chunks bigint, uri text, title text, acl text[]
+) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ('x' || left(encode(sha256(convert_to(concat_ws(
+        chr(31), doc_id, encode(content_hash, 'hex'), chunks, uri, title, acl::text), 'UTF8')), 'hex'),
+        16))::bit(64)::bigint;
+REVOKE ALL ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[])
     TO rag_assets_writer;
