@@ -8,7 +8,7 @@ from rag_assets import wiring
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
 from rag_assets.indexing.chunking import cut
 from rag_assets.model import Corpus
-from rag_assets.resources import Platform
+from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
     Column("content_hash", "bytea", "The content cut", (("raw_documents", "content_hash"),)),
@@ -35,15 +35,23 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
     def chunks(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
         """Passages of the documents, cut along headings and paragraphs, with their characters.
 
-        A text is cut once by each chunker; another document with the same content cuts nothing.
+        A text is cut once by each chunker; another document with the same content cuts nothing. A
+        text that cannot be cut makes its documents dead letters, and stops no other.
         """
         stores, buckets = platform.stores(), buckets_in(context)
         generations, made = living_generations(corpus, stores), 0
         for generation in generations:
             if wiring.can_still_make(generation, corpus):
                 chunker = wiring.chunker_of(generation, corpus)
-                made += cut(generation, buckets, chunker=chunker, store=stores.chunks)
-        counts = stores.chunks.counts(generations[-1])
+                made += cut(
+                    generation,
+                    buckets,
+                    chunker=chunker,
+                    store=stores.chunks,
+                    letters=stores.documents,
+                    run=run_of(context.run.run_id),
+                )
+        counts = stores.chunks.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
         return dg.MaterializeResult(metadata={"run/chunks_cut": made})

@@ -2,27 +2,35 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rag_assets.errors import ConfigurationError
-from rag_assets.indexing.batching import batches
+from rag_assets.errors import ConfigurationError, UnreadableDocumentError
+from rag_assets.indexing.batching import bounded
 from rag_assets.indexing.parsing import heading_path
 from rag_assets.model import (
     Chunk,
     ChunkingSettings,
     ChunkSet,
+    DeadLetter,
     Generation,
     ParsedDocument,
+    RunIdentity,
+    Stage,
     StoredText,
 )
-from rag_assets.ports import Chunker, ChunkStore
+from rag_assets.ports import Chunker, ChunkStore, DeadLetterStore
 
 if TYPE_CHECKING:
     from semantic_text_splitter import MarkdownSplitter
 
-TEXTS_A_COMMIT = 64
-"""Texts cut and written together."""
+TEXTS_A_COMMIT = 256
+"""Texts cut and written together, unless they are long."""
+CHARS_A_COMMIT = 2_000_000
+"""What bounds the memory of a run over long texts."""
+REFUSALS = (UnreadableDocumentError, ValueError, LookupError, ArithmeticError, RecursionError)
+"""What a text can make a chunker raise. Anything else ends the run: it says nothing of the text."""
 LONGEST_LINE = 8_000
 """Characters without a line end that are still cut as a whole."""
 VERSION = 1
@@ -95,6 +103,9 @@ def stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:
     [(0, 11)]
     """
     begin = 0
+    if 0 < len(text) <= longest:  # most texts: looking for lines costs as much as cutting
+        yield 0, len(text)
+        return
     for line in re.finditer(rf"[^\n]{{{longest + 1},}}\n?", text):
         if begin < line.start():
             yield begin, line.start()
@@ -118,14 +129,85 @@ def estimated_tokens(text: str) -> int:
 
 
 def cut(
-    generation: Generation, buckets: Sequence[int], *, chunker: Chunker, store: ChunkStore
+    generation: Generation,
+    buckets: Sequence[int],
+    *,
+    chunker: Chunker,
+    store: ChunkStore,
+    letters: DeadLetterStore,
+    run: RunIdentity,
 ) -> int:
-    """Cuts texts that this chunker has never seen; returns how many chunks it made."""
+    """Cuts texts that this chunker has never seen; returns how many chunks it made.
+
+    A text that cannot be cut makes dead letters of its documents, and stops no other.
+    """
     made = 0
-    for batch in batches(store.unchunked(generation, buckets), TEXTS_A_COMMIT):
-        made += store.add_chunks([_chunk_set(text, chunker) for text in batch])
+    texts = store.unchunked(generation, buckets)
+    for batch in bounded(texts, TEXTS_A_COMMIT, weight=_chars, most=CHARS_A_COMMIT):
+        cuts = [_cut(text, chunker) for text in batch]
+        made += store.add_chunks([each for each in cuts if isinstance(each, ChunkSet)])
+        if refused := [each for each in cuts if isinstance(each, _Uncut)]:
+            having = store.documents_with(generation, [each.content_hash for each in refused])
+            dead = [
+                each.letter(doc_id, chunker, run)
+                for each in refused
+                for doc_id in having.get(each.content_hash, [])
+            ]
+            letters.add_dead_letters(generation.corpus, dead, run)
     return made
 
 
-def _chunk_set(text: StoredText, chunker: Chunker) -> ChunkSet:
-    return ChunkSet(text.content_hash, text.parser, chunker.identity, chunker.split(text.parsed))
+@dataclass(frozen=True, slots=True)
+class _Uncut:
+    """A text that a chunker could not cut as it promised."""
+
+    content_hash: bytes
+    error: str
+    reason: str
+
+    def letter(self, doc_id: str, chunker: Chunker, run: RunIdentity) -> DeadLetter:
+        return DeadLetter(
+            doc_id=doc_id,
+            stage=Stage.CHUNK,
+            subject=chunker.identity,
+            error=self.error,
+            reason=f"{chunker.identity} cannot cut {doc_id}: {self.reason}.",
+            code_version=run.code_version,
+            content_hash=self.content_hash,
+        )
+
+
+def _cut(text: StoredText, chunker: Chunker) -> ChunkSet | _Uncut:
+    try:
+        chunks = chunker.split(text.parsed)
+    except REFUSALS as error:
+        name = type(error).__name__
+        # The words of other errors may be words of the document.
+        reason = str(error) if isinstance(error, UnreadableDocumentError) else f"it raised {name}"
+        return _Uncut(text.content_hash, name, reason.rstrip("."))
+    if broken := broken_promise(text.parsed.text, chunks):
+        return _Uncut(text.content_hash, "BrokenPromise", broken)
+    return ChunkSet(text.content_hash, text.parser, chunker.identity, chunks)
+
+
+def broken_promise(text: str, chunks: Sequence[Chunk]) -> str | None:
+    """What is wrong with the chunks of a text: they stand where they say, and nothing is lost.
+
+    >>> broken_promise("One. Two.", [Chunk(0, "One.", 0, 4), Chunk(1, "Two.", 5, 9)])
+    >>> broken_promise("One. Two.", [Chunk(0, "Two.", 5, 9)])
+    'characters 0 to 5 are in no chunk'
+    """
+    end = 0
+    for number, chunk in enumerate(chunks):
+        if chunk.ord != number:
+            return f"chunk {number} calls itself {chunk.ord}"
+        if not chunk.text or text[chunk.start : chunk.end] != chunk.text or chunk.start < end:
+            return f"chunk {number} does not stand where it says"
+        if text[end : chunk.start].strip():
+            return f"characters {end} to {chunk.start} are in no chunk"
+        end = chunk.end
+    return f"characters {end} to {len(text)} are in no chunk" if text[end:].strip() else None
+
+
+def _chars(text: StoredText) -> int:
+    return len(text.parsed.text)

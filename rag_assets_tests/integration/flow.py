@@ -142,6 +142,8 @@ class Chain:
                 self._buckets(buckets),
                 chunker=wiring.chunker_of(generation, self.corpus),
                 store=self.stores.chunks,
+                letters=self.stores.documents,
+                run=self.run_identity,
             )
             for generation in self.living
         )

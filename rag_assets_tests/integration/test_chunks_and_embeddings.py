@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from rag_assets.errors import EmbeddingError
 from rag_assets.indexing.embedding import CHUNKS_A_CALL
-from rag_assets.model import Chunk, ChunkSet, Corpus
+from rag_assets.model import Chunk, ChunkSet, Corpus, DeadLetter, Stage
 from rag_assets.ports import Vectors
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
@@ -45,9 +46,10 @@ def test_only_the_texts_of_these_buckets_are_cut(chain: Chain) -> None:
     counts = [chain.cut([bucket]) for bucket in range(4)]
     assert sum(counts) == 6
     assert max(counts) < 6
-    assert chain.stores.chunks.counts(chain.newest) == {
+    assert chain.stores.chunks.counts(chain.newest, range(4)) == {
         bucket: count for bucket, count in enumerate(counts) if count
     }
+    assert chain.stores.chunks.counts(chain.newest, [9]) == {}
 
 
 def test_chunks_come_with_their_mark_or_not_at_all(chain: Chain) -> None:
@@ -85,6 +87,9 @@ def test_a_chunk_that_does_not_stand_where_it_says_is_found(chain: Chain) -> Non
             "UPDATE rag_assets.chunks SET start_char = start_char + 1 WHERE text LIKE '%Number 3%'"
         )
     assert chain.stores.chunks.misplaced(chain.newest) == [("3.md", 0)]
+    lately = timedelta(hours=1)
+    assert chain.stores.chunks.misplaced(chain.newest, cut_within=lately) == [("3.md", 0)]
+    assert chain.stores.chunks.misplaced(chain.newest, cut_within=timedelta()) == []
 
 
 def test_offsets_are_characters_in_the_database_too(chain: Chain, source: InMemorySource) -> None:
@@ -94,7 +99,7 @@ def test_offsets_are_characters_in_the_database_too(chain: Chain, source: InMemo
         * 60
     }
     chain.run()
-    assert chain.stores.chunks.counts(chain.newest)
+    assert chain.stores.chunks.counts(chain.newest, range(4))
     assert chain.stores.chunks.misplaced(chain.newest) == []
 
 
@@ -104,6 +109,77 @@ def test_a_parsed_text_without_chunks_is_marked_as_cut(
     source.contents = {"blank.md": b" \n ", "a.md": b"Text."}
     chain.observe(), chain.open(), chain.cut()
     assert list(chain.stores.chunks.unchunked(chain.newest, range(4))) == []
+
+
+def test_what_is_served_is_not_looked_at_again(chain: Chain, source: InMemorySource) -> None:
+    """Also when its chunks are gone: that is found by the manifest, not by every run."""
+    chain.run()
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute("DELETE FROM rag_assets.chunk_sets")
+    source.contents["3.md"] = b"Another text."
+    chain.observe()
+    uncut = chain.stores.chunks.unchunked(chain.newest, range(4))
+    assert [text.parsed.text for text in uncut] == ["Another text."]
+
+
+def test_a_text_that_was_erased_meanwhile_is_left_out(chain: Chain) -> None:
+    chain.observe()
+    generation = chain.open()
+    texts = list(chain.stores.chunks.unchunked(generation, range(4)))
+    sets = [
+        ChunkSet(text.content_hash, text.parser, generation.recipe.chunker, (Chunk(0, "t", 0, 1),))
+        for text in texts
+    ]
+    with psycopg.connect(chain.urls.writer) as erasing:
+        erasing.execute(
+            "DELETE FROM rag_assets.document_texts WHERE content_hash = %s", [sets[2].content_hash]
+        )
+        # Not committed: whoever cuts does not wait for it, and keeps nothing of that text.
+        assert chain.stores.chunks.add_chunks(sets[1:4]) == 2
+    assert chain.stores.chunks.add_chunks(sets) == 3
+    assert value(chain.urls.writer, "SELECT count(*) FROM chunks") == 5
+    kept = rows(chain.urls.writer, "SELECT content_hash FROM chunk_sets")
+    assert sets[2].content_hash not in {row["content_hash"] for row in kept}
+
+
+def test_a_text_that_this_chunker_cannot_cut_is_not_cut_again(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents["copy.md"] = source.contents["0.md"]
+    chain.observe()
+    generation = chain.open()
+    [bad] = [
+        text
+        for text in chain.stores.chunks.unchunked(generation, range(4))
+        if "Number 0" in text.parsed.text
+    ]
+    having = chain.stores.chunks.documents_with(generation, [bad.content_hash, b"unknown"])
+    assert having == {bad.content_hash: ["0.md", "copy.md"]}
+    refused_by(chain, generation.recipe.chunker, bad.content_hash, having[bad.content_hash])
+    assert chain.cut() == 5
+    finer = chain.with_settings(chunking=replace(chain.corpus.chunking, max_chars=500))
+    finer.open()
+    assert finer.cut() == 6
+    source.contents["0.md"] = b"# Number 0\n\nMended.\n"
+    finer.observe()
+    cut_again = list(chain.stores.chunks.unchunked(generation, range(4)))
+    assert [text.parsed.text for text in cut_again] == ["# Number 0\n\nMended.\n"]
+
+
+def refused_by(chain: Chain, chunker: str, content_hash: bytes, doc_ids: list[str]) -> None:
+    letters = [
+        DeadLetter(
+            doc_id=doc_id,
+            stage=Stage.CHUNK,
+            subject=chunker,
+            error="ValueError",
+            reason="It raised ValueError.",
+            code_version=RUN.code_version,
+            content_hash=content_hash,
+        )
+        for doc_id in doc_ids
+    ]
+    chain.stores.documents.add_dead_letters(chain.corpus.name, letters, RUN)
 
 
 # --- embeddings ---------------------------------------------------------------------------------
@@ -199,7 +275,7 @@ def test_missing_and_damaged_vectors_are_told(chain: Chain) -> None:
 def test_embeddings_are_counted_by_bucket(chain: Chain) -> None:
     chain.run()
     counted = chain.stores.embeddings.counts(chain.newest, range(4))
-    assert counted == chain.stores.chunks.counts(chain.newest)
+    assert counted == chain.stores.chunks.counts(chain.newest, range(4))
     assert chain.stores.embeddings.counts(chain.newest, [9]) == {}
 
 

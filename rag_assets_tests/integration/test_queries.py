@@ -19,6 +19,7 @@ FILES = sorted((queries.sql_folder() / "queries").glob("*.sql"))
 NAMED = [(file.stem, name) for file in FILES for name in queries.load(file.stem)]
 UTILITY = {
     ("backups", "before_restore"),
+    ("chunks", "copy_chunks"),
     ("corpora", "lock_texts"),
     ("embedded_server", "allow_temporary_tables"),
     ("embedded_server", "close_database"),

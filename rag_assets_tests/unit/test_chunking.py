@@ -2,18 +2,20 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag_assets.errors import ConfigurationError
+from rag_assets.errors import ConfigurationError, UnreadableDocumentError
 from rag_assets.indexing.chunking import (
+    CHARS_A_COMMIT,
     LONGEST_LINE,
     TEXTS_A_COMMIT,
     MarkdownChunker,
+    broken_promise,
     cut,
     estimated_tokens,
     stretches,
@@ -23,14 +25,18 @@ from rag_assets.model import (
     Chunk,
     ChunkingSettings,
     ChunkSet,
+    DeadLetter,
     Generation,
     GenerationState,
     Heading,
     IndexSettings,
     ParsedDocument,
     Recipe,
+    RunIdentity,
+    Stage,
     StoredText,
 )
+from rag_assets.ports import Chunker
 
 SETTINGS = ChunkingSettings(max_chars=60, min_chars=20)
 
@@ -166,13 +172,49 @@ def test_the_hash_is_of_what_the_model_sees_and_of_nothing_else() -> None:
     assert chunk.text_hash != Chunk(0, "Text", 0, 4, ("A",)).text_hash
 
 
+# --- promises -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "broken"),
+    [
+        ([(0, "One.", 0, 4), (1, "Two.", 5, 9)], None),
+        ([(0, "One. Two.", 0, 9)], None),
+        ([], "characters 0 to 9 are in no chunk"),
+        ([(0, "One.", 0, 4)], "characters 4 to 9 are in no chunk"),
+        ([(0, "Two.", 5, 9)], "characters 0 to 5 are in no chunk"),
+        ([(1, "One. Two.", 0, 9)], "chunk 0 calls itself 1"),
+        ([(0, "One. Two", 0, 9)], "chunk 0 does not stand where it says"),
+        ([(0, "One. Tw", 0, 7), (1, "Two.", 5, 9)], "chunk 1 does not stand where it says"),
+        ([(0, "", 0, 0), (1, "One. Two.", 0, 9)], "chunk 0 does not stand where it says"),
+    ],
+)
+def test_a_chunker_that_breaks_its_promise_is_noticed(
+    chunks: list[tuple[int, str, int, int]], broken: str | None
+) -> None:
+    assert broken_promise("One. Two.", [Chunk(*each) for each in chunks]) == broken
+
+
+@given(MARKDOWN, st.integers(1, 30), st.integers(1, 80))
+def test_what_the_chunker_gives_breaks_no_promise(text: str, least: int, more: int) -> None:
+    parsed = parse_markdown(text)
+    settings = ChunkingSettings(min_chars=least, max_chars=least + more)
+    assert broken_promise(parsed.text, MarkdownChunker(settings).split(parsed)) is None
+
+
 # --- the step -----------------------------------------------------------------------------------
+
+RECIPE = Recipe("auto@1", MarkdownChunker(SETTINGS).identity, "hash", 8, IndexSettings())
+GENERATION = Generation(1, "notes", GenerationState.BUILDING, RECIPE)
 
 
 @dataclass(slots=True)
 class Store:
+    """Each text is of the document of the same name, and of a copy of it."""
+
     texts: list[StoredText]
     commits: list[list[ChunkSet]] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
 
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         return iter(self.texts)
@@ -181,16 +223,97 @@ class Store:
         self.commits.append(list(sets))
         return sum(len(each.chunks) for each in sets)
 
+    def documents_with(
+        self, generation: Generation, content_hashes: Collection[bytes]
+    ) -> dict[bytes, list[str]]:
+        return {each: [each.decode(), f"copy of {each.decode()}"] for each in content_hashes}
+
+    def add_dead_letters(
+        self, corpus: str, letters: Sequence[DeadLetter], run: RunIdentity
+    ) -> None:
+        assert corpus == "notes"
+        self.letters += letters
+
+
+def stored(name: str, text: str = "# A\n\nText.") -> StoredText:
+    return StoredText(name.encode(), "auto@1", ParsedDocument("A", text, (Heading(1, "A", 0),)))
+
+
+def run_cut(store: Store, chunker: Chunker) -> int:
+    return cut(
+        GENERATION, [0], chunker=chunker, store=store, letters=store, run=RunIdentity("run", "v7")
+    )
+
 
 def test_texts_are_cut_and_written_some_at_a_time() -> None:
-    recipe = Recipe("auto@1", MarkdownChunker(SETTINGS).identity, "hash", 8, IndexSettings())
-    generation = Generation(1, "notes", GenerationState.BUILDING, recipe)
-    parsed = ParsedDocument("A", "# A\n\nText.", (Heading(1, "A", 0),))
     count = TEXTS_A_COMMIT * 2 + 3
-    store = Store([StoredText(str(n).encode(), "auto@1", parsed) for n in range(count)])
-    made = cut(generation, [0], chunker=MarkdownChunker(SETTINGS), store=store)
-    assert made == count
+    store = Store([stored(str(n)) for n in range(count)])
+    assert run_cut(store, MarkdownChunker(SETTINGS)) == count
     assert [len(commit) for commit in store.commits] == [TEXTS_A_COMMIT, TEXTS_A_COMMIT, 3]
     [first, *_] = store.commits[0]
-    assert (first.content_hash, first.parser, first.chunker) == (b"0", "auto@1", recipe.chunker)
+    assert (first.content_hash, first.parser, first.chunker) == (b"0", "auto@1", RECIPE.chunker)
     assert re.fullmatch(r"markdown@\d+:20-60", first.chunker)
+
+
+def test_long_texts_are_not_gathered() -> None:
+    book = "word " * (CHARS_A_COMMIT // 10 + 1)
+    store = Store([stored(str(n), book) for n in range(5)])
+    run_cut(store, MarkdownChunker(ChunkingSettings()))
+    assert [len(commit) for commit in store.commits] == [2, 2, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Fails at some texts as it is told to."""
+
+    error: Exception
+    identity: str = "failing@1"
+
+    def split(self, document: ParsedDocument) -> tuple[Chunk, ...]:
+        if document.text == "bad":
+            raise self.error
+        return (Chunk(0, document.text, 0, len(document.text)),)
+
+
+@pytest.mark.parametrize(
+    ("error", "named", "reason"),
+    [
+        (UnreadableDocumentError("it has no end."), "UnreadableDocumentError", "it has no end"),
+        (ValueError("secret words"), "ValueError", "it raised ValueError"),
+        (RecursionError(), "RecursionError", "it raised RecursionError"),
+    ],
+)
+def test_a_text_that_cannot_be_cut_makes_its_documents_dead_letters_and_stops_no_other(
+    error: Exception, named: str, reason: str
+) -> None:
+    store = Store([stored("one"), stored("two", "bad"), stored("three")])
+    assert run_cut(store, Failing(error)) == 2
+    assert [each.content_hash for each in store.commits[0]] == [b"one", b"three"]
+    assert store.letters == [
+        DeadLetter(
+            doc_id=doc_id,
+            stage=Stage.CHUNK,
+            subject="failing@1",
+            error=named,
+            reason=f"failing@1 cannot cut {doc_id}: {reason}.",
+            code_version="v7",
+            content_hash=b"two",
+        )
+        for doc_id in ("two", "copy of two")
+    ]
+
+
+def test_a_text_that_is_cut_wrongly_is_not_kept() -> None:
+    class Losing(Failing):
+        def split(self, document: ParsedDocument) -> tuple[Chunk, ...]:
+            return Failing.split(self, document)[: document.text != "lost"]
+
+    store = Store([stored("one"), stored("two", "lost")])
+    assert run_cut(store, Losing(ValueError())) == 1
+    assert {letter.error for letter in store.letters} == {"BrokenPromise"}
+    assert {letter.doc_id for letter in store.letters} == {"two", "copy of two"}
+
+
+def test_what_says_nothing_of_a_text_ends_the_run() -> None:
+    with pytest.raises(MemoryError):
+        run_cut(Store([stored("two", "bad")]), Failing(MemoryError()))

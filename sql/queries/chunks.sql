@@ -1,42 +1,64 @@
--- Cutting texts: only what a generation does not serve yet.
+-- Cutting texts: only of documents that changed since they were served.
 
 -- name: unchunked
--- Texts of live documents that this generation's chunker has not cut.
-SELECT DISTINCT ON (t.content_hash) t.content_hash, t.parser, t.title, t.text, t.headings, t.pages, t.warnings
-FROM documents d
-JOIN document_texts t ON t.content_hash = d.content_hash AND t.parser = %(parser)s
-LEFT JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = d.doc_id
-WHERE d.corpus = %(corpus)s AND d.bucket = ANY (%(buckets)s) AND d.state = 'live'
-  AND s.content_hash IS DISTINCT FROM d.content_hash
-  AND NOT EXISTS (SELECT FROM chunk_sets c WHERE c.content_hash = t.content_hash
-                  AND c.parser = t.parser AND c.chunker = %(chunker)s);
+-- Texts this chunker has not cut, of documents that changed since this generation last followed
+-- their bucket; those that it cannot cut are left alone. In one order, for the tables' sake.
+SELECT t.content_hash, t.parser, t.title, t.text, t.headings, t.pages, t.warnings
+FROM (SELECT DISTINCT d.content_hash
+      FROM unnest(%(buckets)s::smallint[]) b (bucket)
+      LEFT JOIN index_buckets served ON served.generation = %(generation)s
+                                    AND served.bucket = b.bucket
+      JOIN documents d ON d.corpus = %(corpus)s AND d.bucket = b.bucket
+                      AND d.version > coalesce(served.version, 0)
+      WHERE d.state = 'live' AND NOT EXISTS (
+          SELECT FROM dead_letters l
+          WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.stage = 'chunk'
+            AND l.subject = %(chunker)s AND l.content_hash = d.content_hash)) changed
+JOIN document_texts t ON t.content_hash = changed.content_hash AND t.parser = %(parser)s
+WHERE NOT EXISTS (SELECT FROM chunk_sets c WHERE c.content_hash = t.content_hash
+                  AND c.parser = t.parser AND c.chunker = %(chunker)s)
+ORDER BY t.content_hash;
 
--- name: add_chunk_set
--- Gives no row when somebody else has cut this text meanwhile.
+-- name: add_chunk_sets
+-- Gives those that are new: a text that somebody has cut meanwhile, or erases, is left out.
 INSERT INTO chunk_sets (content_hash, parser, chunker, chunks)
-VALUES (%(content_hash)s, %(parser)s, %(chunker)s, %(chunks)s)
-ON CONFLICT DO NOTHING RETURNING chunks;
+SELECT t.content_hash, t.parser, cut.chunker, cut.chunks
+FROM unnest(%(content_hashes)s::bytea[], %(parsers)s::text[], %(chunkers)s::text[],
+            %(chunks)s::integer[]) cut (content_hash, parser, chunker, chunks)
+JOIN document_texts t USING (content_hash, parser)
+ORDER BY t.content_hash, t.parser, cut.chunker
+FOR KEY SHARE OF t SKIP LOCKED
+ON CONFLICT DO NOTHING RETURNING content_hash, parser, chunker;
 
--- name: add_chunk
--- Only behind the chunk set that was just written.
-INSERT INTO chunks (content_hash, parser, chunker, ord, start_char, end_char, heading_path, page,
-                    tokens, text_hash, text)
-VALUES (%(content_hash)s, %(parser)s, %(chunker)s, %(ord)s, %(start)s, %(end)s, %(heading_path)s,
-        %(page)s, %(tokens)s, %(text_hash)s, %(text)s);
+-- name: copy_chunks
+-- Only behind the chunk sets that were just written, so that none can be there already.
+COPY chunks (content_hash, parser, chunker, ord, start_char, end_char, heading_path, page, tokens,
+             text_hash, text) FROM STDIN (FORMAT BINARY);
+
+-- name: documents_with
+-- The live documents of a corpus that have one of these contents.
+SELECT doc_id, content_hash FROM documents
+WHERE corpus = %(corpus)s AND state = 'live' AND content_hash = ANY (%(content_hashes)s)
+ORDER BY doc_id;
 
 -- name: count_chunks
--- For people: the chunks of the live documents of each bucket.
+-- For people: the chunks of the live documents of each of these buckets.
 SELECT d.bucket, coalesce(sum(c.chunks), 0)::integer AS chunks
 FROM documents d
 LEFT JOIN chunk_sets c ON c.content_hash = d.content_hash AND c.parser = %(parser)s
                       AND c.chunker = %(chunker)s
-WHERE d.corpus = %(corpus)s AND d.state = 'live' GROUP BY d.bucket;
+WHERE d.corpus = %(corpus)s AND d.bucket = ANY (%(buckets)s) AND d.state = 'live'
+GROUP BY d.bucket;
 
 -- name: verify_chunks
--- Chunks that do not stand in their text where they say: there must be none.
+-- Chunks that do not stand in their text where they say, of all or of those cut lately: there must
+-- be none.
 SELECT d.doc_id, c.ord FROM documents d
 JOIN document_texts t ON t.content_hash = d.content_hash AND t.parser = %(parser)s
-JOIN chunks c ON c.content_hash = t.content_hash AND c.parser = t.parser AND c.chunker = %(chunker)s
+JOIN chunk_sets s ON s.content_hash = t.content_hash AND s.parser = t.parser
+                 AND s.chunker = %(chunker)s
+JOIN chunks c ON c.content_hash = s.content_hash AND c.parser = s.parser AND c.chunker = s.chunker
 WHERE d.corpus = %(corpus)s AND d.state = 'live'
+  AND s.created_at > coalesce(now() - %(cut_within)s::interval, '-infinity')
   AND substr(t.text, c.start_char + 1, c.end_char - c.start_char) <> c.text
 ORDER BY d.doc_id, c.ord LIMIT 20;

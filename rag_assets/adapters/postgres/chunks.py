@@ -1,6 +1,8 @@
 """Keeps chunks, under the hash of what they were made from."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
@@ -17,7 +19,23 @@ if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
 
 
-TEXTS_AT_ONCE = 100
+TEXTS_AT_ONCE = 16
+"""How many texts come from the server together; one may be as large as a book."""
+
+COPIED = (
+    "bytea",
+    "text",
+    "text",
+    "int4",
+    "int4",
+    "int4",
+    "text[]",
+    "int4",
+    "int4",
+    "bytea",
+    "text",
+)
+"""Types of the columns of `copy_chunks`: the binary format has no other way to know them."""
 
 
 class PostgresChunks:
@@ -34,35 +52,42 @@ class PostgresChunks:
                     yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
 
     def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
-        """Writes texts' chunks with the mark that they are cut; returns how many were new."""
-        added = 0
-        with connect(self._url) as connection, connection.transaction():
-            for each in sets:
-                key = {
-                    "content_hash": each.content_hash,
-                    "parser": each.parser,
-                    "chunker": each.chunker,
-                }
-                mark = connection.execute(
-                    _query("add_chunk_set"), key | {"chunks": len(each.chunks)}
-                )
-                if mark.fetchone() is None:
-                    continue
-                rows = [key | _chunk_row(chunk) for chunk in each.chunks]
-                connection.cursor().executemany(_query("add_chunk"), rows)
-                added += len(rows)
-        return added
+        """Writes texts' chunks with the mark that they are cut; returns how many were new.
 
-    def counts(self, generation: Generation) -> dict[int, int]:
+        A text that has been erased meanwhile is left out, with its chunks.
+        """
+        if not sets:
+            return 0
+        with connect(self._url) as connection, connection.transaction():
+            marked = _mark(connection, sets)
+            new = [each for each in sets if _key(each) in marked]
+            _copy(connection, new)
+        return sum(len(each.chunks) for each in new)
+
+    def documents_with(
+        self, generation: Generation, content_hashes: Collection[bytes]
+    ) -> dict[bytes, list[str]]:
+        """Content to the live documents of the generation's corpus that have it."""
+        which = {"corpus": generation.corpus, "content_hashes": list(content_hashes)}
+        found: dict[bytes, list[str]] = defaultdict(list)
+        with connect(self._url) as connection:
+            for row in connection.execute(_query("documents_with"), which):
+                found[row["content_hash"]].append(row["doc_id"])
+        return found
+
+    def counts(self, generation: Generation, buckets: Sequence[int]) -> dict[int, int]:
         """Bucket to chunks of its live documents."""
         with connect(self._url) as connection:
-            rows = connection.execute(_query("count_chunks"), which_rows(generation))
+            rows = connection.execute(_query("count_chunks"), which_rows(generation, buckets))
             return {row["bucket"]: row["chunks"] for row in rows}
 
-    def misplaced(self, generation: Generation) -> list[tuple[str, int]]:
-        """Chunks that do not stand in their text where they say."""
+    def misplaced(
+        self, generation: Generation, *, cut_within: timedelta | None = None
+    ) -> list[tuple[str, int]]:
+        """Chunks that do not stand in their text where they say: of all, or of those cut lately."""
+        which = which_rows(generation) | {"cut_within": cut_within}
         with connect(self._url) as connection:
-            rows = connection.execute(_query("verify_chunks"), which_rows(generation))
+            rows = connection.execute(_query("verify_chunks"), which)
             return [(row["doc_id"], row["ord"]) for row in rows]
 
 
@@ -88,17 +113,42 @@ def which_rows(generation: Generation, buckets: Sequence[int] = ()) -> dict[str,
     }
 
 
-def _chunk_row(chunk: Chunk) -> dict[str, Any]:
-    return {
-        "ord": chunk.ord,
-        "start": chunk.start,
-        "end": chunk.end,
-        "heading_path": list(chunk.heading_path),
-        "page": chunk.page,
-        "tokens": chunk.tokens,
-        "text_hash": chunk.text_hash,
-        "text": chunk.text,
+def _mark(connection: "Connection", sets: Sequence[ChunkSet]) -> set[tuple[bytes, str, str]]:
+    """The keys of the sets that nobody else has written."""
+    marks = {
+        "content_hashes": [each.content_hash for each in sets],
+        "parsers": [each.parser for each in sets],
+        "chunkers": [each.chunker for each in sets],
+        "chunks": [len(each.chunks) for each in sets],
     }
+    rows = connection.execute(_query("add_chunk_sets"), marks)
+    return {(row["content_hash"], row["parser"], row["chunker"]) for row in rows}
+
+
+def _copy(connection: "Connection", sets: Sequence[ChunkSet]) -> None:
+    with connection.cursor() as cursor, cursor.copy(_query("copy_chunks")) as copy:
+        copy.set_types(COPIED)
+        for each in sorted(sets, key=_key):
+            key = _key(each)
+            for chunk in each.chunks:
+                copy.write_row((*key, *_columns(chunk)))
+
+
+def _key(each: ChunkSet) -> tuple[bytes, str, str]:
+    return each.content_hash, each.parser, each.chunker
+
+
+def _columns(chunk: Chunk) -> tuple[object, ...]:
+    return (
+        chunk.ord,
+        chunk.start,
+        chunk.end,
+        list(chunk.heading_path),
+        chunk.page,
+        chunk.tokens,
+        chunk.text_hash,
+        chunk.text,
+    )
 
 
 def _query(name: str) -> LiteralString:
