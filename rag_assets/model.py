@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 # --- documents ---------------------------------------------------------------------------------
 
@@ -58,6 +58,20 @@ class ObservedDocument:
     acl: tuple[str, ...]
     state: DocumentState
     rev: int | None = None
+
+
+class Mark(NamedTuple):
+    """Of a recorded document what a listing is compared with; one a document of the corpus."""
+
+    doc_id: str
+    source_hash: bytes
+    uri: str
+    rev: int | None
+    state: str
+    own_parser: bool
+    """Whether the corpus's parser of today read it."""
+    own_acl: bool
+    """Whether those may see it whom the corpus names today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,24 @@ class DeadLetter:
     last_seen_at: datetime | None = None
     retry_at: datetime | None = None
     """When it is tried again by itself; None: not before the document or the code changes."""
+    dropped: bool = False
+    """Somebody wants to hear no more of it: it keeps its document out, and is not shown."""
+
+
+class WhyWithheld(StrEnum):
+    """Why deletions were not believed."""
+
+    TOO_MANY = "too many"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldDeletion:
+    """A document that its source lists no longer, kept because that is not believed."""
+
+    doc_id: str
+    reason: WhyWithheld
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What the steps need from the world: one small protocol a role, for adapters and fakes."""
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from rag_assets.errors import UnreadableDocumentError
@@ -13,6 +13,8 @@ from rag_assets.model import (
     DeadLetter,
     Found,
     Generation,
+    Hint,
+    Mark,
     MergePlan,
     ObservedDocument,
     ParsedDocument,
@@ -21,6 +23,7 @@ from rag_assets.model import (
     RunIdentity,
     SourceObject,
     StoredText,
+    WhyWithheld,
 )
 
 if TYPE_CHECKING:  # numpy costs an eighth of what Dagster costs to load; listing assets needs none
@@ -102,26 +105,91 @@ class HeldBuckets(Protocol):
     """Buckets that this run alone may record, until it lets them go."""
 
     @property
+    def buckets(self) -> Sequence[int]:
+        """Those of the asked-for ones that no other run has."""
+
+    @property
     def never_recorded(self) -> Collection[int]: ...
 
-    def known(self) -> Mapping[str, ObservedDocument]:
-        """What is recorded of every document in these buckets, tombstones included."""
+    @property
+    def since(self) -> datetime:
+        """The store's clock, before the source is looked at."""
+
+    def marks(
+        self, *, parser: str, acl: Sequence[str], doc_ids: Collection[str] | None = None
+    ) -> Iterable[Mark]:
+        """Of every document recorded here, or of some, what a listing is compared with."""
+
+    def known(self, doc_ids: Collection[str] | None = None) -> Mapping[str, ObservedDocument]:
+        """What is recorded of every document in these buckets, or of some; tombstones included."""
+
+    def hints(self) -> Sequence[Hint]: ...
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """Of reading and parsing."""
+
+    def erased(self) -> Collection[bytes]:
+        """SHA-256 of the ids of documents that must never come back."""
+
+    def titles(
+        self, content_hashes: Collection[bytes], parsers: Collection[str]
+    ) -> Mapping[tuple[bytes, str], str]:
+        """Content and parser to title, for the texts that need not be parsed again."""
+
+    def withheld(self) -> Mapping[str, WhyWithheld]:
+        """Deletions in these buckets that were not believed before."""
+
+    def live_elsewhere(self) -> Iterable[tuple[str, bytes, bytes]]:
+        """Of the live documents in other buckets: id, source hash, content hash."""
+
+    def content_that_lives(
+        self, content_hashes: Collection[bytes], *, gone: Collection[str]
+    ) -> Collection[bytes]:
+        """Which of these contents a live document holds that is not one of those gone."""
+
+    def gone_lately(self, *, gone: Collection[str]) -> int:
+        """Documents deleted within a day, or since the last approval; not what lives on."""
+
+    def live_before(self) -> int:
+        """Live documents that were there before this run, and before the source was doubted."""
+
+    def approved(self) -> int:
+        """How many deletions somebody has approved."""
 
     def record(
         self,
         bucket: int,
         *,
-        documents: Sequence[ObservedDocument],
+        documents: Sequence[ObservedDocument] = (),
+        described: Sequence[ObservedDocument] = (),
         texts: Sequence[StoredText] = (),
         dead_letters: Sequence[DeadLetter] = (),
+        withheld: Mapping[str, WhyWithheld] | None = None,
+        approved: int = 0,
+        hints: Sequence[Hint] = (),
     ) -> None:
-        """Writes what was observed, in one transaction; refuses if another run has come between."""
+        """Writes what was observed, in one transaction; refuses if another run has come between.
+
+        `described` changed in place or permissions alone: what is said of their content stays
+        true. `withheld` is all that is withheld in this bucket from now on; None: as before.
+        """
+
+
+class DocumentHold(Protocol):
+    def __enter__(self) -> HeldBuckets: ...
+
+    def __exit__(self, *raised: object) -> bool | None: ...
+
+    @property
+    def asked_again(self) -> Sequence[int]:
+        """After letting go: buckets that another run asked for meanwhile and left to this one."""
 
 
 class DocumentStore(Protocol):
     def hold(
-        self, corpus: Corpus, buckets: Sequence[int], run: RunIdentity
-    ) -> AbstractContextManager[HeldBuckets]: ...
+        self, corpus: Corpus, buckets: Sequence[int], run: RunIdentity, *, wait: bool = True
+    ) -> DocumentHold:
+        """Waits for buckets that another run has, or asks it to look again and leaves them out."""
 
 
 class ChunkStore(Protocol):

@@ -40,7 +40,7 @@ PLANNED = [each for each in NAMED if each not in UTILITY]
 every_query = pytest.mark.parametrize(("stage", "name"), NAMED, ids=map("-".join, NAMED))
 every_plan = pytest.mark.parametrize(("stage", "name"), PLANNED, ids=map("-".join, PLANNED))
 
-PARAMETER = re.compile(r"%\((\w+)\)s")
+PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 
 @pytest.fixture(scope="module")

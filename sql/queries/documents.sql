@@ -13,88 +13,375 @@ SELECT scope, buckets FROM corpora WHERE corpus = %(corpus)s;
 -- A session lock: it goes with the connection that records.
 SELECT pg_advisory_lock(hashtextextended('rag_assets bucket ' || %(corpus)s, %(bucket)s));
 
--- name: epochs
--- The fence as it was before the source was looked at.
-SELECT bucket, epoch FROM buckets WHERE corpus = %(corpus)s AND bucket = ANY (%(buckets)s);
+-- name: try_bucket
+-- The same lock, without waiting for whoever has it.
+SELECT pg_try_advisory_lock(hashtextextended('rag_assets bucket ' || %(corpus)s, %(bucket)s)) AS got;
+
+-- name: let_bucket_go
+-- Before the connection ends, for only then can be seen who asked for the bucket meanwhile.
+SELECT pg_advisory_unlock(hashtextextended('rag_assets bucket ' || %(corpus)s, %(bucket)s));
+
+-- name: request_bucket
+-- Whoever has the bucket sees this when done, and looks at the source once more.
+INSERT INTO buckets AS b (corpus, bucket, epoch, run_id, requested)
+SELECT corpus, %(bucket)s, 0, %(run_id)s, 1 FROM corpora
+WHERE corpus = %(corpus)s AND buckets = %(buckets)s
+ON CONFLICT (corpus, bucket) DO UPDATE SET requested = b.requested + 1;
+
+-- name: fences
+-- The fence as it was before the source was looked at, and how often the bucket had been asked for.
+SELECT bucket, epoch, requested FROM buckets
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
+
+-- name: answer
+-- What was asked for before this look at the source is done with.
+UPDATE buckets b SET answered = a.requested
+FROM unnest(%(held)s::smallint[], %(requested)s::bigint[]) a (bucket, requested)
+WHERE b.corpus = %(corpus)s AND b.bucket = a.bucket AND b.answered < a.requested;
+
+-- name: asked_again
+-- Buckets that another run asked for and left while they were held.
+SELECT b.bucket FROM buckets b
+JOIN unnest(%(held)s::smallint[], %(requested)s::bigint[]) a (bucket, requested) USING (bucket)
+WHERE b.corpus = %(corpus)s AND b.requested > a.requested ORDER BY b.bucket;
+
+-- name: marks
+-- What a listing is compared with, of every document of these buckets, tombstones included.
+SELECT doc_id, source_hash, uri, rev, state, parser = %(parser)s, acl = %(acl)s::text[]
+FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
+
+-- name: marks_of
+-- The same of some documents: what a hint is compared with.
+SELECT doc_id, source_hash, uri, rev, state, parser = %(parser)s, acl = %(acl)s::text[]
+FROM documents
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND doc_id = ANY (%(doc_ids)s);
 
 -- name: known_documents
 -- All that is recorded in these buckets, tombstones included.
 SELECT doc_id, uri, source_hash, content_hash, parser, title, acl, state, rev
-FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(buckets)s);
+FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
 
--- name: raise_epoch
--- Gives no row when another run has recorded this bucket since we looked, or when the corpus was
--- spread over other buckets or removed; neither can happen before this transaction ends.
+-- name: known_of
+-- All that is recorded of some documents.
+SELECT doc_id, uri, source_hash, content_hash, parser, title, acl, state, rev
+FROM documents
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND doc_id = ANY (%(doc_ids)s);
+
+-- name: stored_titles
+-- Texts that need not be parsed again: a rename, a copy, a file that was only touched.
+SELECT content_hash, parser, title FROM document_texts
+WHERE content_hash = ANY (%(content_hashes)s) AND parser = ANY (%(parsers)s);
+
+-- name: first_epoch
+-- A bucket that was never recorded: like the next one.
 INSERT INTO buckets AS b (corpus, bucket, epoch, run_id, version)
-SELECT corpus, %(bucket)s, %(epoch)s + 1, %(run_id)s, 1 FROM corpora
+SELECT corpus, %(bucket)s, 1, %(run_id)s, 1 FROM corpora
 WHERE corpus = %(corpus)s AND buckets = %(buckets)s
 FOR SHARE
 ON CONFLICT (corpus, bucket) DO UPDATE
-SET epoch = excluded.epoch, run_id = excluded.run_id, recorded_at = now(), version = b.version + 1
-WHERE b.epoch = %(epoch)s
+SET epoch = 1, run_id = excluded.run_id, recorded_at = now(), version = b.version + 1
+WHERE b.epoch = 0
 RETURNING epoch, version;
 
--- name: add_text
+-- name: next_epoch
+-- Gives no row when another run has recorded this bucket since we looked, or when the corpus was
+-- spread over other buckets or removed; neither can happen before this transaction ends.
+WITH registered AS (
+    SELECT corpus FROM corpora WHERE corpus = %(corpus)s AND buckets = %(buckets)s FOR SHARE)
+UPDATE buckets b
+SET epoch = b.epoch + 1, run_id = %(run_id)s, recorded_at = now(),
+    version = b.version + CASE WHEN %(changes)s THEN 1 ELSE 0 END
+FROM registered
+WHERE b.corpus = registered.corpus AND b.bucket = %(bucket)s AND b.epoch = %(epoch)s
+RETURNING b.epoch, b.version;
+
+-- name: add_texts
 -- Immutable: the same content under the same parser is the same text.
 INSERT INTO document_texts (content_hash, parser, title, text, headings, pages, warnings, checksum)
-VALUES (%(content_hash)s, %(parser)s, %(title)s, %(text)s, %(headings)s, %(pages)s, %(warnings)s,
-        sha256(convert_to(%(text)s, 'UTF8')))
+SELECT t.content_hash, t.parser, t.title, t.text, t.headings::jsonb,
+       ARRAY(SELECT value::integer FROM jsonb_array_elements_text(t.pages::jsonb)),
+       ARRAY(SELECT jsonb_array_elements_text(t.warnings::jsonb)),
+       sha256(convert_to(t.text, 'UTF8'))
+FROM unnest(%(content_hash)b::bytea[], %(parser)b::text[], %(title)b::text[], %(text)b::text[],
+            %(headings)b::text[], %(pages)b::text[], %(warnings)b::text[])
+     t (content_hash, parser, title, text, headings, pages, warnings)
 ON CONFLICT DO NOTHING;
 
--- name: put_document
--- The document as it is now.
+-- name: put_documents
+-- The documents as they are now.
 INSERT INTO documents (corpus, doc_id, bucket, rev, source_hash, content_hash, parser, uri, title,
                        acl, state, run_id, version)
-VALUES (%(corpus)s, %(doc_id)s, %(bucket)s, %(rev)s, %(source_hash)s, %(content_hash)s, %(parser)s,
-        %(uri)s, %(title)s, %(acl)s, %(state)s, %(run_id)s, %(version)s)
+SELECT %(corpus)s, d.doc_id, %(bucket)s, d.rev, d.source_hash, d.content_hash, d.parser, d.uri,
+       d.title, ARRAY(SELECT jsonb_array_elements_text(d.acl::jsonb)), d.state, %(run_id)s,
+       %(version)s
+FROM unnest(%(doc_id)b::text[], %(rev)s::bigint[], %(source_hash)b::bytea[],
+            %(content_hash)b::bytea[], %(parser)b::text[], %(uri)b::text[], %(title)b::text[],
+            %(acl)b::text[], %(state)b::text[])
+     d (doc_id, rev, source_hash, content_hash, parser, uri, title, acl, state)
 ON CONFLICT (corpus, doc_id) DO UPDATE
 SET bucket = excluded.bucket, rev = excluded.rev, source_hash = excluded.source_hash,
     content_hash = excluded.content_hash, parser = excluded.parser, uri = excluded.uri,
     title = excluded.title, acl = excluded.acl, state = excluded.state, run_id = excluded.run_id,
     version = excluded.version, observed_at = now();
 
--- name: end_version
--- The version that was current has been superseded or has left.
-UPDATE document_versions SET last_seen_at = now()
-WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s AND last_seen_at IS NULL
-  AND NOT (%(state)s = 'live' AND content_hash = %(content_hash)s AND parser = %(parser)s
-           AND uri = %(uri)s);
+-- name: end_versions
+-- The versions that were current have been superseded or have left.
+UPDATE document_versions v SET last_seen_at = now()
+FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(parser)b::text[], %(uri)b::text[],
+            %(state)b::text[]) d (doc_id, content_hash, parser, uri, state)
+WHERE v.corpus = %(corpus)s AND v.doc_id = d.doc_id AND v.last_seen_at IS NULL
+  AND NOT (d.state = 'live' AND v.content_hash = d.content_hash AND v.parser = d.parser
+           AND v.uri = d.uri);
 
--- name: begin_version
+-- name: begin_versions
 -- A live document has one current version.
 INSERT INTO document_versions (corpus, doc_id, first_seen_at, content_hash, parser, uri, run_id,
                                code_version)
-SELECT %(corpus)s, %(doc_id)s, clock_timestamp(), %(content_hash)s, %(parser)s, %(uri)s, %(run_id)s,
+SELECT %(corpus)s, d.doc_id, clock_timestamp(), d.content_hash, d.parser, d.uri, %(run_id)s,
        %(code_version)s
-WHERE %(state)s = 'live'
+FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(parser)b::text[], %(uri)b::text[],
+            %(state)b::text[]) d (doc_id, content_hash, parser, uri, state)
+WHERE d.state = 'live'
 ON CONFLICT (corpus, doc_id) WHERE last_seen_at IS NULL DO NOTHING;
 
--- name: put_dead_letter
--- Counts the attempts while the document stays bad.
-INSERT INTO dead_letters AS d (corpus, doc_id, bucket, stage, subject, error, reason, attempts,
-                               code_version, run_id)
-VALUES (%(corpus)s, %(doc_id)s, %(bucket)s, %(stage)s, '', %(error)s, %(reason)s, 1,
-        %(code_version)s, %(run_id)s)
-ON CONFLICT (corpus, doc_id, stage, subject) DO UPDATE
-SET error = excluded.error, reason = excluded.reason,
-    attempts = d.attempts + 1, code_version = excluded.code_version, run_id = excluded.run_id,
-    last_seen_at = now();
+-- name: clear_dead_letters
+-- Of documents that left, or that were read just now and did not fail there again; a letter of a
+-- later stage speaks of one content, and is void with it.
+DELETE FROM dead_letters l
+USING unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(state)b::text[])
+      d (doc_id, content_hash, state)
+WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id
+  AND (d.state = 'deleted'
+       OR (l.stage IN ('chunk', 'embed') AND l.content_hash IS DISTINCT FROM d.content_hash)
+       OR (l.stage IN ('read', 'parse') AND NOT EXISTS (
+               SELECT FROM unnest(%(failed)b::text[], %(stage)b::text[], %(subject)b::text[])
+                           f (doc_id, stage, subject)
+               WHERE (f.doc_id, f.stage, f.subject) = (l.doc_id, l.stage, l.subject))));
 
--- name: clear_dead_letter
--- The document succeeded or left.
-DELETE FROM dead_letters WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
+-- name: put_dead_letters
+-- Counts the attempts while the content stays the same. Only a failure to read is tried again by
+-- itself: after 1, 4, 16 minutes and so on, six times in all.
+INSERT INTO dead_letters AS l (corpus, doc_id, bucket, stage, subject, error, reason, attempts,
+                               code_version, run_id, content_hash, source_hash, retry_at)
+SELECT %(corpus)s, f.doc_id, %(bucket)s, f.stage, f.subject, f.error, f.reason, 1,
+       f.code_version, %(run_id)s, f.content_hash, f.source_hash,
+       CASE WHEN f.stage = 'read' THEN now() + interval '1 minute' END
+FROM unnest(%(failed)b::text[], %(stage)b::text[], %(subject)b::text[], %(error)b::text[],
+            %(reason)b::text[], %(code_version)b::text[], %(content_hash)b::bytea[],
+            %(source_hash)b::bytea[])
+     f (doc_id, stage, subject, error, reason, code_version, content_hash, source_hash)
+ON CONFLICT (corpus, doc_id, stage, subject) DO UPDATE
+SET error = excluded.error, reason = excluded.reason, code_version = excluded.code_version,
+    run_id = excluded.run_id, bucket = excluded.bucket, last_seen_at = now(), dropped = false,
+    content_hash = excluded.content_hash, source_hash = excluded.source_hash,
+    (attempts, first_seen_at, retry_at) = (
+        SELECT n.attempts, n.since,
+               CASE WHEN l.stage = 'read' AND n.attempts < 6
+                    THEN now() + interval '1 minute' * 4 ^ (n.attempts - 1) END
+        FROM (SELECT CASE WHEN same THEN l.attempts + 1 ELSE 1 END AS attempts,
+                     CASE WHEN same THEN l.first_seen_at ELSE now() END AS since
+              FROM (SELECT (l.content_hash, l.source_hash) IS NOT DISTINCT FROM
+                           (excluded.content_hash, excluded.source_hash) AS same) s) n);
+
+-- name: reopening
+-- What a run must know of its dead letters: which may be tried again, and when.
+SELECT doc_id, stage, subject, error, reason, code_version, attempts, content_hash, source_hash,
+       first_seen_at, last_seen_at, retry_at, dropped
+FROM dead_letters
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND stage IN ('read', 'parse');
+
+-- name: now
+-- The clock that all runs share.
+SELECT clock_timestamp() AS now;
+
+-- name: erased
+-- What must never come back.
+SELECT doc_hash FROM erased_documents WHERE corpus = %(corpus)s;
+
+-- name: pending_hints
+-- Before the source is looked at: a hint that comes later stays for the next run.
+SELECT doc_id, seq, rev FROM hints
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) ORDER BY seq;
+
+-- name: forget_hints
+-- Each up to the seq that was looked at: the same key may have been hinted at anew.
+DELETE FROM hints h USING unnest(%(doc_id)b::text[], %(seq)s::bigint[]) d (doc_id, seq)
+WHERE h.corpus = %(corpus)s AND h.doc_id = d.doc_id AND h.seq <= d.seq;
+
+-- name: add_hints
+-- A hint that is there already gets a new seq, so that a run that has read it leaves it.
+INSERT INTO hints AS h (corpus, doc_id, bucket, rev)
+SELECT %(corpus)s, d.doc_id, d.bucket, d.rev
+FROM unnest(%(doc_id)b::text[], %(buckets)s::smallint[], %(rev)s::bigint[]) d (doc_id, bucket, rev)
+ORDER BY d.doc_id
+ON CONFLICT (corpus, doc_id) DO UPDATE SET seq = DEFAULT, rev = greatest(h.rev, excluded.rev);
+
+-- name: share_corpus
+-- Until this transaction ends nobody spreads the corpus over other buckets or removes it.
+SELECT scope, buckets FROM corpora WHERE corpus = %(corpus)s FOR SHARE;
+
+-- name: withheld
+-- Deletions that were not believed in these buckets.
+SELECT doc_id, reason, since FROM withheld_deletions
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
+
+-- name: withhold
+-- Keeps since when.
+INSERT INTO withheld_deletions AS w (corpus, doc_id, bucket, reason)
+SELECT %(corpus)s, d.doc_id, %(bucket)s, d.reason
+FROM unnest(%(doc_id)b::text[], %(reason)b::text[]) d (doc_id, reason)
+ON CONFLICT (corpus, doc_id) DO UPDATE SET reason = excluded.reason, bucket = excluded.bucket
+WHERE w.reason <> excluded.reason;
+
+-- name: withhold_no_more
+-- They are listed again, deleted, or erased.
+DELETE FROM withheld_deletions
+WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND NOT doc_id = ANY (%(doc_id)b::text[]);
+
+-- name: withheld_since
+-- What came after the source was first doubted says nothing for it.
+SELECT min(since) AS since FROM withheld_deletions WHERE corpus = %(corpus)s;
+
+-- name: withheld_deletions
+-- For people and for the check.
+SELECT doc_id, reason, since FROM withheld_deletions WHERE corpus = %(corpus)s ORDER BY doc_id;
+
+-- name: live_elsewhere
+-- Held against a whole listing when deletions are judged.
+SELECT doc_id, source_hash, content_hash FROM documents
+WHERE corpus = %(corpus)s AND state = 'live' AND NOT bucket = ANY (%(held)s);
+
+-- name: content_that_lives
+-- Of these contents those that a document holds which is not gone.
+SELECT DISTINCT content_hash FROM documents
+WHERE corpus = %(corpus)s AND state = 'live' AND content_hash = ANY (%(content_hashes)b::bytea[])
+  AND NOT doc_id = ANY (%(gone)b::text[]);
+
+-- name: gone_lately
+-- Deletions of the last 24 hours, or since the last approval, whose content lives nowhere else.
+SELECT count(*) AS gone FROM documents d JOIN corpora c USING (corpus)
+WHERE d.corpus = %(corpus)s AND d.state = 'deleted'
+  AND d.observed_at > greatest(now() - interval '24 hours', c.judged_since)
+  AND EXISTS (SELECT FROM document_versions v WHERE v.corpus = d.corpus AND v.doc_id = d.doc_id)
+  AND NOT EXISTS (SELECT FROM documents o
+                  WHERE o.corpus = d.corpus AND o.content_hash = d.content_hash
+                    AND o.state = 'live' AND NOT o.doc_id = ANY (%(gone)b::text[]));
+
+-- name: live_before
+-- Documents that were there before then: what a share of deletions is a share of.
+SELECT count(*) AS live FROM documents d
+WHERE d.corpus = %(corpus)s AND d.state = 'live' AND EXISTS (
+    SELECT FROM document_versions v
+    WHERE v.corpus = d.corpus AND v.doc_id = d.doc_id AND v.first_seen_at < %(before)s);
+
+-- name: approval
+-- The ceiling that somebody set within a day, less what it was used for.
+SELECT deletions_approved AS ceiling FROM corpora
+WHERE corpus = %(corpus)s AND approved_at > now() - interval '24 hours';
+
+-- name: use_approval
+-- Gives no row when it was used up or withdrawn meanwhile.
+UPDATE corpora SET deletions_approved = deletions_approved - %(used)s, judged_since = now()
+WHERE corpus = %(corpus)s AND deletions_approved >= %(used)s
+  AND approved_at > now() - interval '24 hours'
+RETURNING corpus;
+
+-- name: approve_deletions
+-- Evaluated when the source is listed next.
+UPDATE corpora SET deletions_approved = %(up_to)s, approved_at = now()
+WHERE corpus = %(corpus)s RETURNING corpus;
 
 -- name: dead_letters
 -- The documents of a corpus that wait for somebody.
-SELECT doc_id, stage, error, reason, code_version, attempts FROM dead_letters
-WHERE corpus = %(corpus)s ORDER BY doc_id;
+SELECT doc_id, stage, subject, error, reason, code_version, attempts, content_hash, source_hash,
+       first_seen_at, last_seen_at, retry_at
+FROM dead_letters
+WHERE corpus = %(corpus)s AND NOT dropped
+  AND (%(doc_id)s::text IS NULL OR doc_id = %(doc_id)s)
+ORDER BY doc_id, stage, subject;
+
+-- name: buckets_of_letters
+-- Locked in one order before anything of theirs is written.
+SELECT b.bucket FROM buckets b
+WHERE b.corpus = %(corpus)s AND b.bucket IN (
+    SELECT l.bucket FROM dead_letters l WHERE l.corpus = %(corpus)s
+      AND (%(doc_ids)b::text[] IS NULL OR l.doc_id = ANY (%(doc_ids)b::text[])))
+ORDER BY b.bucket FOR UPDATE;
+
+-- name: buckets_of_documents
+-- The same for documents that have no letter yet.
+SELECT b.bucket FROM buckets b
+WHERE b.corpus = %(corpus)s AND b.bucket IN (
+    SELECT d.bucket FROM documents d
+    WHERE d.corpus = %(corpus)s AND d.doc_id = ANY (%(doc_ids)b::text[]))
+ORDER BY b.bucket FOR UPDATE;
+
+-- name: reopen_read
+-- The next run reads and parses these documents again.
+UPDATE dead_letters l SET retry_at = now(), dropped = false
+WHERE l.corpus = %(corpus)s AND l.stage IN ('read', 'parse')
+  AND CASE WHEN %(doc_ids)b::text[] IS NULL THEN NOT dropped
+      ELSE l.doc_id = ANY (%(doc_ids)b::text[]) END
+RETURNING doc_id;
+
+-- name: reopen_derived
+-- The next run cuts and embeds these documents again.
+DELETE FROM dead_letters l
+WHERE l.corpus = %(corpus)s AND l.stage IN ('chunk', 'embed')
+  AND CASE WHEN %(doc_ids)b::text[] IS NULL THEN NOT dropped
+      ELSE l.doc_id = ANY (%(doc_ids)b::text[]) END
+RETURNING doc_id;
+
+-- name: drop_letters
+-- The letter stays, unseen, so that the document stays out until it changes.
+UPDATE dead_letters l SET dropped = true, retry_at = NULL
+WHERE l.corpus = %(corpus)s AND NOT dropped
+  AND (%(doc_ids)b::text[] IS NULL OR l.doc_id = ANY (%(doc_ids)b::text[]))
+RETURNING doc_id;
+
+-- name: add_letters_of_derived
+-- Only of documents that still have the content that failed; returns whom it concerns.
+INSERT INTO dead_letters AS l (corpus, doc_id, bucket, stage, subject, error, reason, attempts,
+                               code_version, run_id, content_hash, source_hash)
+SELECT d.corpus, d.doc_id, d.bucket, f.stage, f.subject, f.error, f.reason, 1, f.code_version,
+       %(run_id)s, d.content_hash, d.source_hash
+FROM unnest(%(failed)b::text[], %(stage)b::text[], %(subject)b::text[], %(error)b::text[],
+            %(reason)b::text[], %(code_version)b::text[], %(content_hash)b::bytea[])
+     f (doc_id, stage, subject, error, reason, code_version, content_hash)
+JOIN documents d ON d.corpus = %(corpus)s AND d.doc_id = f.doc_id AND d.state = 'live'
+                AND d.content_hash = f.content_hash
+ON CONFLICT (corpus, doc_id, stage, subject) DO UPDATE
+SET error = excluded.error, reason = excluded.reason, code_version = excluded.code_version,
+    run_id = excluded.run_id, bucket = excluded.bucket, last_seen_at = now(), dropped = false,
+    attempts = CASE WHEN l.content_hash = excluded.content_hash THEN l.attempts + 1 ELSE 1 END,
+    content_hash = excluded.content_hash, source_hash = excluded.source_hash
+RETURNING doc_id;
+
+-- name: touch_buckets
+-- Merges look again at what is stamped next.
+UPDATE buckets b SET version = b.version + 1
+WHERE b.corpus = %(corpus)s AND b.bucket IN (
+    SELECT d.bucket FROM documents d
+    WHERE d.corpus = %(corpus)s AND d.doc_id = ANY (%(doc_ids)b::text[]));
+
+-- name: touch_documents
+-- With the version that their bucket was raised to in this transaction.
+UPDATE documents d SET version = b.version FROM buckets b
+WHERE d.corpus = %(corpus)s AND d.doc_id = ANY (%(doc_ids)b::text[])
+  AND b.corpus = d.corpus AND b.bucket = d.bucket;
+
+-- name: live_documents
+-- For people: what a share of deletions is a share of.
+SELECT count(*) AS live FROM documents WHERE corpus = %(corpus)s AND state = 'live';
 
 -- name: count_documents
 -- For people: what a bucket holds.
 SELECT bucket, count(*) FILTER (WHERE state = 'live') AS live,
        count(*) FILTER (WHERE state = 'deleted') AS deleted,
        count(*) FILTER (WHERE state = 'dead') AS dead
-FROM documents WHERE corpus = %(corpus)s GROUP BY bucket;
+FROM documents
+WHERE corpus = %(corpus)s AND (%(buckets)s::smallint[] IS NULL OR bucket = ANY (%(buckets)s))
+GROUP BY bucket;
 
 -- name: live_texts
 -- The text of these documents, as they were last read.
