@@ -6,17 +6,24 @@
     │   └── EmptySourceError      it lists nothing, though it had documents
     ├── UnreadableDocumentError   one document has no text to read; it becomes a dead letter
     ├── EmbeddingError            an embedding model refused or answered wrongly
+    │   ├── ProviderBusyError     not now: too many requests, broken, no answer in time; asked again
+    │   ├── RejectedInputError    these texts, or one of them, cannot be embedded
+    │   ├── ProviderRefusalError  it will answer nothing more: key, quota, model; a person must act
+    │   └── WrongAnswerError      an answer that cannot be right; asked again
     ├── DatabaseError             the database is not there, too old, or refuses
     │   ├── NotMigratedError      its schema is not the one this code works with
     │   └── StaleRunError         another run has recorded this bucket since we looked
     ├── ServerError               the embedded server or a service cannot be started or stopped
     ├── QuestionError             a question that cannot be searched for, such as an empty one
     ├── NotPublishedError         nothing to read yet
+    ├── UnknownDocumentError      the corpus has no such document, or none with a dead letter
     ├── NotReadyError             a generation cannot be scored or published yet
     └── MissingExtraError         an optional package is not installed
 
 A message says what happened, to which thing, and what to do next.
 """
+
+from collections.abc import Mapping
 
 
 class RagAssetsError(Exception):
@@ -43,6 +50,33 @@ class EmbeddingError(RagAssetsError):
     pass
 
 
+class ProviderBusyError(EmbeddingError):
+    """`headers` are those of the answer, where there was one; `too_many` says it was a 429."""
+
+    def __init__(
+        self, message: str, *, headers: Mapping[str, str] | None = None, too_many: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.headers = {} if headers is None else headers
+        self.too_many = too_many
+
+
+class RejectedInputError(EmbeddingError):
+    pass
+
+
+class ProviderRefusalError(EmbeddingError):
+    pass
+
+
+class WrongAnswerError(EmbeddingError):
+    """`tokens` were billed for it."""
+
+    def __init__(self, message: str, *, tokens: int = 0) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+
+
 class DatabaseError(RagAssetsError):
     pass
 
@@ -64,6 +98,10 @@ class QuestionError(RagAssetsError):
 
 
 class NotPublishedError(RagAssetsError):
+    pass
+
+
+class UnknownDocumentError(RagAssetsError):
     pass
 
 

@@ -209,6 +209,48 @@ class ChunkSet:
     chunks: tuple[Chunk, ...]
 
 
+class InputKind(StrEnum):
+    """Why a text is embedded: some models put documents and questions differently."""
+
+    DOCUMENT = "document"
+    QUESTION = "question"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The most that one request to a model may hold."""
+
+    texts: int
+    tokens: int
+    tokens_a_text: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a provider was asked for, and what it billed."""
+
+    requests: int = 0
+    texts: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.requests + other.requests, self.texts + other.texts, self.tokens + other.tokens
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Where a text that was to be embedded stands in a document."""
+
+    doc_id: str
+    content_hash: bytes
+    text_hash: bytes
+    ord: int
+    start: int
+    end: int
+
+
 # --- settings of a corpus ----------------------------------------------------------------------
 
 
@@ -225,6 +267,20 @@ class LocalFilesSettings:
 class ChunkingSettings:
     max_chars: int = 1200
     min_chars: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSettings:
+    """How an embedding model is reached, and how fast it may be asked. No secret stands here."""
+
+    base_url: str | None = None
+    """The server; None is the provider's own."""
+    api_key_env: str | None = None
+    """The variable that holds its key; None is the provider's usual one, at its own server."""
+    dimensions: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +328,7 @@ class Corpus:
     parser: str = "auto"
     chunking: ChunkingSettings = ChunkingSettings()
     embedder: str = "wordllama:l2_supercat_256"
+    embedding: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

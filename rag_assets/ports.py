@@ -1,7 +1,10 @@
 """What the steps need from the world: one small protocol a role, for adapters and fakes."""
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from threading import Event
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from rag_assets.errors import UnreadableDocumentError
@@ -14,14 +17,18 @@ from rag_assets.model import (
     Found,
     Generation,
     Hint,
+    InputKind,
     Mark,
     MergePlan,
     ObservedDocument,
     ParsedDocument,
     ParseJob,
+    Passage,
     PublishedIndex,
+    RequestLimits,
     RunIdentity,
     SourceObject,
+    Spent,
     StoredText,
     WhyWithheld,
 )
@@ -85,6 +92,60 @@ class Embedder(Protocol):
     def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
 
     def embed_question(self, text: str) -> Vectors: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """What one request gave: a vector a text, in their order, as they came; none is looked at."""
+
+    vectors: "Sequence[Vectors]"
+    tokens: int
+
+
+class EmbeddingProvider(Protocol):
+    """One model of one server. It is asked once a call: it does not wait, and does not try again.
+
+    Its errors are `ProviderBusyError`, `RejectedInputError`, `ProviderRefusalError` and
+    `WrongAnswerError`; they hold no key and no word of a text.
+    """
+
+    @property
+    def identity(self) -> str:
+        """All that a stored vector depends on beside its text."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def limits(self) -> RequestLimits: ...
+
+    @property
+    def metered(self) -> bool:
+        """Whether each text costs money, and requests are limited."""
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer: ...
+
+
+class RateLimits(Protocol):
+    """The rate at which a provider may be asked, shared by all who ask it."""
+
+    def take(self, tokens: int) -> float:
+        """Enters a request; returns in how many seconds it may be made."""
+
+    def settle(self, unused: int) -> None:
+        """A request was answered; it needed so many tokens less than were entered."""
+
+    def throttled(self, wait_s: float) -> None:
+        """The provider has said "too many requests": everybody waits, and asks more slowly."""
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+
+    def now(self) -> datetime: ...
+
+    def pause(self, seconds: float, *, unless: Event) -> None:
+        """Waits, at most until the event is set."""
 
 
 @runtime_checkable
@@ -214,12 +275,13 @@ class DeadLetterStore(Protocol):
 
 class EmbeddingStore(Protocol):
     def unembedded(
-        self, generation: Generation, buckets: Sequence[int], *, at_once: int
+        self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
     ) -> Generator[Sequence[Chunk], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
-        A batch is the caller's to embed until it asks for the next: no other run is given it.
-        To be closed when it is not read to its end.
+        Until it is closed, no other run over these buckets is given any; `claimed`, no run at all
+        is given a text of these batches. An empty batch says that all that is left is claimed by
+        others: ask again a little later.
         """
 
     def add_embeddings(
@@ -228,7 +290,17 @@ class EmbeddingStore(Protocol):
         text_hashes: Sequence[bytes],
         vectors: Vectors,
         run: RunIdentity,
-    ) -> None: ...
+        *,
+        spent: Spent | None = None,
+        price: Decimal | None = None,
+    ) -> None:
+        """Commits what was paid for, with its cost; `price` is in dollars a million tokens.
+
+        A text that no chunk has any more is left out.
+        """
+
+    def passages(self, generation: Generation, text_hashes: Sequence[bytes]) -> list[Passage]:
+        """Where these texts stand in live documents of the generation's corpus."""
 
 
 class MergePlanning(Protocol):

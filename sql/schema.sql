@@ -191,12 +191,25 @@ CREATE TABLE embeddings (
 COMMENT ON TABLE embeddings IS 'Each text once a model: what has been paid for';
 
 CREATE TABLE rate_limits (
-    provider    text PRIMARY KEY,
-    requests    double precision NOT NULL,
-    tokens      double precision NOT NULL,
-    refilled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    provider     text PRIMARY KEY,
+    requests     double precision NOT NULL,
+    tokens       double precision NOT NULL,
+    refilled_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pace         double precision NOT NULL DEFAULT 1, -- less than 1 after it has said "too many"
+    slowed_at    timestamptz,
+    paused_until timestamptz
 );
 COMMENT ON TABLE rate_limits IS 'How many requests and tokens each provider may still be asked for now';
+
+CREATE TABLE embedding_claims (
+    scope      text NOT NULL,
+    model      text NOT NULL,
+    text_hash  bytea NOT NULL,
+    holder     integer NOT NULL, -- its session holds an advisory lock of this number while it lives
+    claimed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (scope, model, text_hash)
+);
+COMMENT ON TABLE embedding_claims IS 'Texts that a run is about to pay for, so that no other does';
 
 CREATE TABLE costs (
     run_id     text NOT NULL,
@@ -507,6 +520,6 @@ GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT INSERT, UPDATE, DELETE ON corpora, buckets, documents, document_versions, dead_letters,
     document_texts, chunk_sets, chunks, embeddings, indexed_documents, index_buckets,
     published_index, evaluations, evaluation_results, hints, withheld_deletions, erased_documents,
-    rate_limits, costs TO rag_assets_writer;
+    rate_limits, embedding_claims, costs TO rag_assets_writer;
 GRANT UPDATE, DELETE ON generations TO rag_assets_writer;
 GRANT SELECT ON schema_migrations, published_index TO rag_assets_reader;

@@ -82,12 +82,25 @@ ALTER TABLE embeddings ALTER checksum SET NOT NULL;
 
 -- One bucket of tokens a provider, shared by all runs.
 CREATE TABLE rate_limits (
-    provider    text PRIMARY KEY,
-    requests    double precision NOT NULL,
-    tokens      double precision NOT NULL,
-    refilled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    provider     text PRIMARY KEY,
+    requests     double precision NOT NULL,
+    tokens       double precision NOT NULL,
+    refilled_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pace         double precision NOT NULL DEFAULT 1, -- less than 1 after it has said "too many"
+    slowed_at    timestamptz,
+    paused_until timestamptz
 );
 COMMENT ON TABLE rate_limits IS 'How many requests and tokens each provider may still be asked for now';
+
+CREATE TABLE embedding_claims (
+    scope      text NOT NULL,
+    model      text NOT NULL,
+    text_hash  bytea NOT NULL,
+    holder     integer NOT NULL, -- its session holds an advisory lock of this number while it lives
+    claimed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (scope, model, text_hash)
+);
+COMMENT ON TABLE embedding_claims IS 'Texts that a run is about to pay for, so that no other does';
 
 CREATE TABLE costs (
     run_id     text NOT NULL,
@@ -108,7 +121,8 @@ COMMENT ON TABLE costs IS 'What each run asked of each model, and its price in U
 COMMENT ON COLUMN costs.unit_price IS 'US dollars a million tokens, as it was then';
 
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hints, withheld_deletions, erased_documents, rate_limits, costs
+GRANT SELECT, INSERT, UPDATE, DELETE ON hints, withheld_deletions, erased_documents, rate_limits,
+    embedding_claims, costs
     TO rag_assets_writer;
 
 -- What is said of a served document, in one number; manifests keep the exclusive or of them.
