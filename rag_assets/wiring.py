@@ -17,6 +17,7 @@ from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
+from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import TextParser
 from rag_assets.model import Corpus, Generation, PublishedIndex, Recipe
 from rag_assets.ports import Chunker, Embedder, Parser, SearchIndex, Source
@@ -59,7 +60,7 @@ def stores(urls: DatabaseUrls) -> Stores:
         documents=PostgresDocuments(urls.writer),
         chunks=PostgresChunks(urls.writer),
         embeddings=PostgresEmbeddings(urls.writer),
-        index=PostgresIndex(urls.writer),
+        index=PostgresIndex(urls.writer, plan=merge_plan),
         generations=PostgresGenerations(urls.writer),
         evaluations=PostgresEvaluations(urls.writer),
         corpora=PostgresCorpora(urls.writer),

@@ -34,13 +34,19 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         """The table that is searched, one a generation; each bucket changes in one transaction.
 
-        Every living generation receives every change and every deletion. The HNSW graph of a new
-        generation is built when its last bucket has been loaded.
+        Every living generation receives every change and every deletion. Rows that were lost are
+        written again from what is stored. The HNSW graph of a new generation is built when its last
+        bucket has been loaded.
         """
         stores, buckets = platform.stores(), buckets_in(context)
         generations, totals = living_generations(corpus, stores), dict[str, int]()
         for generation in generations:
-            merged = stores.index.merge(generation, buckets, run_of(context.run.run_id))
+            merged = stores.index.merge(
+                generation,
+                buckets,
+                run_of(context.run.run_id),
+                keep_last_good=corpus.on_poison == "keep_last_good",
+            )
             stores.generations.finish(generation)
             for each in merged.values():
                 _add(totals, each)
@@ -56,10 +62,12 @@ def _bucket(generation: int, merged: Merged) -> dict[str, int]:
         "dagster/row_count": merged.chunks,
         "documents": merged.documents,
         "waiting": merged.waiting,
+        "kept": merged.kept,
+        "healed": merged.healed,
         "generation": generation,
     }
 
 
 def _add(totals: dict[str, int], merged: Merged) -> None:
-    for name in ("added", "replaced", "removed", "described", "waiting"):
+    for name in ("added", "replaced", "removed", "described", "waiting", "kept", "healed"):
         totals[name] = totals.get(name, 0) + getattr(merged, name)

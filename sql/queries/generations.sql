@@ -42,14 +42,29 @@ SELECT set_config('maintenance_work_mem', %(memory)s, true),
 
 -- name: unfinished
 -- What stands between a generation and its documents: buckets never looked at, documents waiting.
-SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus) AS buckets_unseen,
-       (SELECT count(*) FROM documents d
-        LEFT JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = d.doc_id
-        WHERE d.corpus = c.corpus
-          AND ((d.state = 'live' AND (s.content_hash, s.uri, s.title, s.acl)
-                                     IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl))
-               OR (d.state <> 'live' AND s.doc_id IS NOT NULL))) AS documents_waiting
-FROM corpora c WHERE c.corpus = %(corpus)s;
+-- Only what was written since the last merge can differ. What cannot be processed for this
+-- generation waits only to be taken out.
+SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus AND b.epoch > 0)
+           AS buckets_unseen,
+       (SELECT count(*) FROM buckets b
+        LEFT JOIN index_buckets m ON m.generation = g.generation AND m.bucket = b.bucket
+        CROSS JOIN LATERAL (
+            SELECT * FROM documents
+            WHERE corpus = b.corpus AND bucket = b.bucket AND version > coalesce(m.version, 0)
+            OFFSET 0) d
+        LEFT JOIN indexed_documents s ON s.generation = g.generation AND s.doc_id = d.doc_id
+        WHERE b.corpus = c.corpus AND CASE
+            WHEN d.state <> 'live' OR EXISTS (
+                SELECT FROM dead_letters l
+                WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id
+                  AND l.content_hash = d.content_hash
+                  AND (l.stage, l.subject) IN (('parse', g.parser), ('chunk', g.chunker),
+                                               ('embed', g.embedder)))
+            THEN s.doc_id IS NOT NULL
+            ELSE (s.content_hash, s.uri, s.title, s.acl)
+                 IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl) END)
+           AS documents_waiting
+FROM corpora c JOIN generations g ON g.generation = %(generation)s WHERE c.corpus = %(corpus)s;
 
 -- name: content
 -- What a generation serves, in one number: equal content gives an equal one.

@@ -1,7 +1,7 @@
 """Whole corpora: what is there, removing one, spreading one over another number of buckets."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
@@ -10,6 +10,9 @@ from rag_assets.errors import ConfigurationError
 from rag_assets.model import GenerationState, bucket_of
 
 if TYPE_CHECKING:
+    import psycopg
+    from psycopg.rows import DictRow
+
     from rag_assets.adapters.postgres.connections import Connection
 
 
@@ -57,8 +60,9 @@ class PostgresCorpora:
                     {"generation": generation.number, "state": str(GenerationState.DROPPED)},
                 )
             connection.execute(_query("remove"), which)
-            embeddings = connection.execute(_query("unused_embeddings"), which).rowcount
             texts = connection.execute(_query("unused_texts")).rowcount
+            # After the chunks: a vector is added only while one of them has its text.
+            embeddings = connection.execute(_query("unused_embeddings"), which).rowcount
         return Removed(**counts, texts=texts, embeddings=embeddings)
 
     def rebucket(self, corpus: str, buckets: int, *, run_id: str) -> int:
@@ -92,37 +96,45 @@ class _Move:
 
     def __init__(self, connection: "Connection", corpus: str, buckets: int, run_id: str) -> None:
         self._connection = connection
-        self._which = {"corpus": corpus, "buckets": buckets, "run_id": run_id}
+        self._which: dict[str, Any] = {"corpus": corpus, "buckets": buckets, "run_id": run_id}
         self._buckets = buckets
+        version = int(only_row(self._run("next_version"))["version"])
+        unmerged = self._run("stamp_unmerged", version=version).rowcount
+        self._which |= {"version": version, "merged": version - 1 if unmerged else version}
 
     def documents(self) -> int:
-        rows = self._connection.execute(_query("document_ids"), self._which)
-        doc_ids = [row["doc_id"] for row in rows]
+        doc_ids = [row["doc_id"] for row in self._run("known_ids")]
         into = [bucket_of(doc_id, self._buckets) for doc_id in doc_ids]
-        self._connection.execute(
-            _query("move_documents"), self._which | {"doc_ids": doc_ids, "buckets": into}
-        )
-        self._connection.execute(_query("move_dead_letters"), self._which)
-        return len(doc_ids)
+        moved = self._run("move_documents", doc_ids=doc_ids, buckets=into).rowcount
+        for name in ("move_dead_letters", "move_hints", "move_withheld"):
+            self._connection.execute(
+                _query(name), self._which | {"doc_ids": doc_ids, "buckets": into}
+            )
+        return moved
 
     def generation(self, number: int) -> None:
         from psycopg import sql
 
         which = self._which | {"generation": number}
-        self._connection.execute(_query("move_indexed"), which)
+        self._run("move_indexed", generation=number)
         rows = sql.SQL(_query("move_rows")).format(index=sql.Identifier(f"index_{number}"))
         self._connection.execute(rows, which)
-        self._connection.execute(_query("forget_manifests"), which)
-        self._connection.execute(_query("rewrite_manifests"), which)
+        self._run("forget_manifests", generation=number)
+        self._run("rewrite_manifests", generation=number)
 
     def fences(self, before: int) -> None:
-        """New fences where every old bucket had been looked at; else all are looked at again."""
-        seen = [
-            row["epoch"] for row in self._connection.execute(_query("forget_epochs"), self._which)
-        ]
-        self._connection.execute(_query("set_buckets"), self._which)
-        if len(seen) == before:
-            self._connection.execute(_query("open_epochs"), self._which | {"epoch": max(seen) + 1})
+        """New fences; where an old bucket had never been looked at, all are looked at again."""
+        old = self._run("forget_fences").fetchall()
+        self._run("set_buckets")
+        looked_at = sum(row["epoch"] > 0 for row in old) == before
+        self._run(
+            "open_fences",
+            epoch=max(row["epoch"] for row in old) + 1 if looked_at else 0,
+            requested=max((row["requested"] for row in old), default=0),
+        )
+
+    def _run(self, name: str, **parameters: object) -> "psycopg.Cursor[DictRow]":
+        return self._connection.execute(_query(name), self._which | parameters)
 
 
 def _query(name: str) -> LiteralString:
