@@ -1,0 +1,48 @@
+"""The crash tester by hand: random trials by number, by time, or one by its seed.
+
+python -m rag_assets_tests.fault --trials 200
+python -m rag_assets_tests.fault --minutes 30
+python -m rag_assets_tests.fault --seed 17
+python -m rag_assets_tests.fault --seed 17 --mutant "no fence" --trials 5
+"""
+
+import argparse
+import itertools
+import secrets
+import sys
+import time
+
+from rag_assets_tests.fault.chance import random_trial
+from rag_assets_tests.fault.mutants import MUTANTS
+from rag_assets_tests.fault.report import Report
+from rag_assets_tests.fault.world import world
+
+
+def main() -> int:
+    options = _options()
+    first = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    until = time.monotonic() + options.minutes * 60 if options.minutes else None
+    report = Report()
+    print(f"seed {first}", flush=True)
+    with world() as ground:
+        for seed in itertools.count(first):
+            report.add(random_trial(ground, seed, mutant=options.mutant))
+            if failures := report.failures()[-1:]:
+                print(f"trial {len(report.trials)}: {failures[0]}", flush=True)
+            if time.monotonic() > until if until else len(report.trials) >= options.trials:
+                break
+    print(report.text())
+    return int(bool(report.broken))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, help="of the first trial; each next one has the next")
+    parser.add_argument("--trials", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="as many trials as fit")
+    parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a broken protocol")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""A source that other processes watch, can fail to list, and remembers all it ever said."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rag_assets.errors import SourceError
+from rag_assets.model import SourceObject
+from rag_assets_tests.services.embedding_service import REJECTED_MARK
+
+_WORDS = ["slate", "rose", "cellar", "bottle", "garden", "roof", "river", "copper", "lantern", "harbour", "orchard", "ledger"]
+
+
+class Listing(StrEnum):
+    """How the next listings of a source go wrong."""
+
+    WHOLE = "whole"
+    BROKEN = "listing breaks off"
+    EMPTY = "listing is empty"
+    PARTIAL = "listing is partial"
+    STALE = "listing is stale"
+    """Every document as it was one revision ago: events out of order, for a source with `rev`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What one document was at one time; without content it was not there."""
+
+    rev: int
+    content: str | None
+
+    @property
+    def bytes(self) -> bytes:
+        """What cannot be decoded stands for every document that has no text."""
+        assert self.content is not None
+        return b"\x00\x01\x02\x03" * 50 if self.content == UNREADABLE else self.content.encode()
+
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(slots=True)
+class History:
+    """All revisions of all documents, kept in a file for the workers; the tester's own memory."""
+
+    file: Path
+    revs: bool
+    """Whether the source numbers its revisions, or has only hashes."""
+    documents: dict[str, list[Revision]] = field(default_factory=dict)
+    listing: Listing = Listing.WHOLE
+    left_out: frozenset[str] = frozenset()
+    erased: set[str] = field(default_factory=set)
+    clock: int = 0
+
+    def now(self, doc_id: str) -> str | None:
+        return self.documents[doc_id][-1].content if doc_id in self.documents else None
+
+    @property
+    def live(self) -> dict[str, str]:
+        found = {doc_id: self.now(doc_id) for doc_id in self.documents}
+        return {doc_id: content for doc_id, content in found.items() if content is not None}
+
+    def put(self, doc_id: str, content: str | None) -> None:
+        self.clock += 1
+        self.documents.setdefault(doc_id, []).append(Revision(self.clock, content))
+
+    def rename(self, doc_id: str, other: str) -> None:
+        content = self.now(doc_id)
+        self.put(other, content)
+        self.put(doc_id, None)
+
+    def list_as(self, listing: Listing, left_out: Iterable[str] = ()) -> None:
+        self.listing, self.left_out = listing, frozenset(left_out)
+        self.save()
+
+    def save(self) -> None:
+        """In one step: a worker sees the source before or after."""
+        told = {
+            "revs": self.revs,
+            "listing": self.listing,
+            "left_out": sorted(self.left_out),
+            "documents": {
+                doc_id: [asdict(each) for each in revisions[-2:]]
+                for doc_id, revisions in self.documents.items()
+            },
+        }
+        unfinished = self.file.with_suffix(".new")
+        unfinished.write_text(json.dumps(told))
+        unfinished.replace(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSource:
+    """The `Source` of a worker."""
+
+    file: Path
+
+    def objects(self) -> Iterable[SourceObject]:
+        told = json.loads(self.file.read_text())
+        listing = Listing(told["listing"])
+        if listing is Listing.EMPTY:
+            return
+        found = sorted(_current(told, stale=listing is Listing.STALE).items())
+        for place, (doc_id, revision) in enumerate(found):
+            if listing is Listing.BROKEN and place == len(found) // 2:
+                raise SourceError("The source broke off in the middle of its listing. Run again.")
+            if not (listing is Listing.PARTIAL and doc_id in told["left_out"]):
+                yield _object(doc_id, revision, numbered=told["revs"])
+
+    def look(self, doc_id: str) -> SourceObject | None:
+        told = json.loads(self.file.read_text())
+        found = _current(told, stale=told["listing"] == Listing.STALE).get(doc_id)
+        return _object(doc_id, found, numbered=told["revs"]) if found else None
+
+    def read(self, doc_id: str) -> bytes | None:
+        told = json.loads(self.file.read_text())
+        found = _current(told, stale=told["listing"] == Listing.STALE).get(doc_id)
+        return found.bytes if found else None
+
+
+def _current(told: dict[str, Any], *, stale: bool) -> dict[str, Revision]:
+    found = {}
+    for doc_id, revisions in told["documents"].items():
+        earlier, last = Revision(**revisions[0]), Revision(**revisions[-1])
+        shown = earlier if stale and earlier.content is not None else last
+        if shown.content is not None:
+            found[doc_id] = shown
+    return found
+
+
+def _object(doc_id: str, revision: Revision, *, numbered: bool) -> SourceObject:
+    digest = hashlib.sha256(revision.bytes).digest()
+    return SourceObject(doc_id, f"watched:{doc_id}", digest, revision.rev if numbered else None)
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+
+def document(random: Random, *, passages: int) -> str:
+    """Passages that are cut apart, no two of any trial alike."""
+    return "\n".join(passage(random) for _ in range(passages))
+
+
+def passage(random: Random) -> str:
+    words = " ".join(random.choices(_WORDS, k=12))
+    return f"# Part {random.getrandbits(64):016x}\n\nThe {words}.\n"
+
+
+def edited(random: Random, content: str) -> str:
+    """One passage is another, one more, or one less: the others need no new vector."""
+    passages = content.split("\n# ")
+    passages = [passages[0], *("# " + each for each in passages[1:])]
+    place = random.randrange(len(passages))
+    match random.choice(("change", "change", "add", "drop")):
+        case "add":
+            passages.insert(place, passage(random))
+        case "drop" if len(passages) > 1:
+            del passages[place]
+        case _:
+            passages[place] = passage(random)
+    return "\n".join(each.strip("\n") + "\n" for each in passages)
+
+
+def refused(random: Random) -> str:
+    """A document with one passage that the embedding service refuses."""
+    return document(random, passages=1) + f"\n# Refused\n\n{REJECTED_MARK} {passage(random)}"
