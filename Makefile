@@ -11,7 +11,7 @@ COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --univers
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test lint format docs dump lock upgrade wheel clean
+.PHONY: help venv demo up down test bench lint format docs dump lock upgrade wheel clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ down: venv ## Stop all that `make up` and `make demo` started
 
 test: venv ## Run all tests
 	@$(RUN) pytest $(ARGS)
+
+bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
+	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(FOLDER),--folder "$(FOLDER)")
 
 lint: venv ## Check style, types and who imports whom
 	@$(RUN) ruff check

@@ -269,8 +269,11 @@ class ChunkStore(Protocol):
 class DeadLetterStore(Protocol):
     def add_dead_letters(
         self, corpus: str, letters: Sequence[DeadLetter], run: RunIdentity
-    ) -> None:
-        """Says which documents one generation's chunker or model cannot process as they are."""
+    ) -> Sequence[str]:
+        """Says which documents one generation's chunker or model cannot process as they are.
+
+        Returns those whose content is still the one that failed.
+        """
 
 
 class EmbeddingStore(Protocol):

@@ -230,9 +230,10 @@ class Store:
 
     def add_dead_letters(
         self, corpus: str, letters: Sequence[DeadLetter], run: RunIdentity
-    ) -> None:
+    ) -> list[str]:
         assert corpus == "notes"
         self.letters += letters
+        return [letter.doc_id for letter in letters]
 
 
 def stored(name: str, text: str = "# A\n\nText.") -> StoredText:
