@@ -10,6 +10,7 @@ from rag_assets.adapters.postgres.chunks import PostgresChunks
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
 from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
+from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
@@ -26,7 +27,7 @@ from rag_assets.settings import DatabaseUrls, Settings
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The stores of the offline half, all with the writer's rights."""
+    """The stores of the offline half, with the writer's rights."""
 
     documents: PostgresDocuments
     chunks: PostgresChunks
@@ -35,6 +36,7 @@ class Stores:
     generations: PostgresGenerations
     evaluations: PostgresEvaluations
     corpora: PostgresCorpora
+    erasing: PostgresErasing
 
 
 def database_urls(settings: Settings) -> DatabaseUrls:
@@ -64,6 +66,7 @@ def stores(urls: DatabaseUrls) -> Stores:
         generations=PostgresGenerations(urls.writer),
         evaluations=PostgresEvaluations(urls.writer),
         corpora=PostgresCorpora(urls.writer),
+        erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
     )
 
 

@@ -79,6 +79,7 @@ CREATE TABLE document_versions (
 COMMENT ON TABLE document_versions IS 'The history behind a citation: each version, when it came and when it went';
 CREATE UNIQUE INDEX document_versions_current ON document_versions (corpus, doc_id)
     WHERE last_seen_at IS NULL;
+CREATE INDEX document_versions_by_content ON document_versions (content_hash);
 
 CREATE TABLE dead_letters (
     corpus        text NOT NULL REFERENCES corpora ON DELETE CASCADE,

@@ -163,7 +163,12 @@ class Chain:
     def merge(self, buckets: Sequence[int] | None = None) -> list[Merged]:
         merged: list[Merged] = []
         for generation in self.living:
-            done = self.stores.index.merge(generation, self._buckets(buckets), self.run_identity)
+            done = self.stores.index.merge(
+                generation,
+                self._buckets(buckets),
+                self.run_identity,
+                keep_last_good=self.corpus.on_poison == "keep_last_good",
+            )
             self.stores.generations.finish(generation)
             merged += done.values()
         return merged

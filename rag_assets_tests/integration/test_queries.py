@@ -29,6 +29,7 @@ UTILITY = {
     ("embedded_server", "open_database"),
     ("embedded_server", "set_role"),
     ("embedded_server", "update_vector"),
+    ("erasing", "vacuum"),
     ("migrations", "create_group"),
     ("migrations", "create_login"),
     ("migrations", "join_group"),

@@ -45,6 +45,9 @@ CREATE TABLE hints (
 COMMENT ON TABLE hints IS 'Documents that may have changed at the source; a hint goes when its seq was processed';
 CREATE INDEX hints_by_bucket ON hints (corpus, bucket);
 
+-- Whether a text is still used is asked whenever a document is erased.
+CREATE INDEX document_versions_by_content ON document_versions (content_hash);
+
 -- The mass-deletion guard.
 ALTER TABLE corpora
     ADD deletions_approved integer NOT NULL DEFAULT 0,

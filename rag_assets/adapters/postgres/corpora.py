@@ -82,13 +82,18 @@ def _locked(connection: "Connection", corpus: str) -> RegisteredCorpus:
     connection.execute(queries.load("generations")["one_at_a_time"], {"corpus": corpus})
     row = connection.execute(_query("lock_corpus"), {"corpus": corpus}).fetchone()
     if row is None:
-        registered = connection.execute(_query("registered"))
-        names = ", ".join(each["corpus"] for each in registered) or "none"
-        raise ConfigurationError(
-            f"The database has no corpus {corpus!r}; it has: {names}."
-            " (A corpus is there once it has been materialized.)"
-        )
+        raise no_such_corpus(connection, corpus)
     return RegisteredCorpus(**row)
+
+
+def no_such_corpus(connection: "Connection", corpus: str) -> ConfigurationError:
+    """Says which ones there are."""
+    registered = connection.execute(_query("registered"))
+    names = ", ".join(each["corpus"] for each in registered) or "none"
+    return ConfigurationError(
+        f"The database has no corpus {corpus!r}; it has: {names}."
+        " (A corpus is there once it has been materialized.)"
+    )
 
 
 class _Move:
