@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rag_assets import __version__
-from rag_assets.errors import NotReadyError, RagAssetsError
+from rag_assets.errors import NotReadyError, RagAssetsError, UnknownDocumentError
 from rag_assets.settings import Settings
 
 if TYPE_CHECKING:
     from rag_assets.model import Corpus, RunIdentity
     from rag_assets.publishing import Publisher
+    from rag_assets.wiring import Stores
 
 FAILED, REFUSED, INTERRUPTED = 1, 3, 130
 
@@ -55,6 +56,8 @@ generation_option = click.option(
 )
 required_corpus = click.argument("corpus", type=TEXT)
 optional_corpus = click.argument("corpus", type=TEXT, required=False)
+several_documents = click.argument("doc_ids", type=TEXT, nargs=-1, metavar="[DOC_ID]...")
+every_option = click.option("--all", "every", is_flag=True, help="All dead letters of CORPUS.")
 
 
 class Commands(click.Group):
@@ -135,7 +138,7 @@ def main() -> None:
 @main.command()
 @click.option("--database-only", is_flag=True, help="Leave the Dagster UI and daemon out.")
 def up(*, database_only: bool) -> None:
-    """Start the database and Dagster; they go on in the background.
+    """Start the database and Dagster in the background.
 
     Where they run already, nothing happens to them. The database is brought to the schema of this
     version. The Dagster UI listens on 127.0.0.1, on the port that RAG_ASSETS_PORT names.
@@ -184,9 +187,9 @@ def status(*, as_json: bool) -> None:
 @main.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Examine the installation; say how to mend what is wrong.
+    """Examine the installation; say how to mend it.
 
-    Exit code 1 if anything is.
+    Exit code 1 if anything is wrong.
     """
     from rag_assets import installation, printing
 
@@ -224,10 +227,11 @@ def check(*, as_json: bool) -> None:
 @click.option("--buckets", metavar="FIRST-LAST", help="Only these buckets, as in 03 or 00-07.")
 @json_option
 def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> None:
-    """Bring CORPUS up to date, from its source to its readers.
+    """Bring CORPUS up to date, from source to readers.
 
     One run of Dagster, which its UI shows like any other. It costs what has changed: nothing is
-    read, cut or embedded twice. CORPUS need not be named where there is only one.
+    read, cut or embedded twice. CORPUS need not be named where there is only one. Exit code 1 if a
+    step fails, or a check that is more than a warning.
     """
     from rag_assets import installation, printing
 
@@ -252,6 +256,12 @@ def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> No
         raise KeyboardInterrupt
     if report.failure is not None:
         raise RagAssetsError(f"{report.failure}\n(This was Dagster run {report.run_id}.)")
+    if failed := report.failed_checks:
+        names = ", ".join(f"{check.asset}.{check.check}" for check in failed)
+        raise RagAssetsError(
+            f"The run did what it could, but {chosen.name} is not as it should be: {names}."
+            f"\n(This was Dagster run {report.run_id}.)"
+        )
 
 
 @main.command(
@@ -319,7 +329,7 @@ def rebucket(*, corpus: str) -> None:
 @required_corpus
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(*, corpus: str, yes: bool) -> None:
-    """Take CORPUS out of the database; its source is not touched.
+    """Take CORPUS out of the database; its source stays.
 
     Texts and embeddings go with it where no other corpus uses them.
     """
@@ -334,6 +344,189 @@ def remove(*, corpus: str, yes: bool) -> None:
         f"Removed {corpus}: {gone.documents} documents, {gone.generations} generations,"
         f" {gone.texts} texts and {gone.embeddings} embeddings that nothing else used."
     )
+
+
+# --- what needs a person -----------------------------------------------------------------------
+
+
+@main.group(
+    name="dead-letters",
+    epilog=examples(
+        "dead-letters list",
+        "dead-letters show handbook minutes/2019.md",
+        "dead-letters retry handbook --all",
+    ),
+)
+def dead_letters() -> None:
+    """Look after documents that could not be processed."""
+
+
+@dead_letters.command(name="list", epilog=examples("dead-letters list handbook"))
+@optional_corpus
+@json_option
+def list_dead_letters(*, corpus: str | None, as_json: bool) -> None:
+    """Show which documents of CORPUS could not be processed, and why.
+
+    CORPUS need not be named where the database holds only one.
+    """
+    from rag_assets import printing
+
+    stores, name = _stored(corpus)
+    letters = stores.documents.dead_letters(name)
+    _print_json([asdict(each) for each in letters]) if as_json else printing.dead_letters(
+        letters, name
+    )
+
+
+@dead_letters.command(name="show")
+@required_corpus
+@click.argument("doc_id", type=TEXT)
+@json_option
+def show_dead_letter(*, corpus: str, doc_id: str, as_json: bool) -> None:
+    """Show everything that is known of the failures of one document.
+
+    Exit code 1 if it has none.
+    """
+    from rag_assets import printing
+
+    stores, name = _stored(corpus)
+    letters = stores.documents.dead_letters(name, doc_id=doc_id)
+    _refuse_missing(name, [doc_id], [letter.doc_id for letter in letters])
+    _print_json([asdict(each) for each in letters]) if as_json else printing.dead_letter(letters)
+
+
+@dead_letters.command(name="retry", epilog=examples("dead-letters retry handbook a.md b.md"))
+@required_corpus
+@several_documents
+@every_option
+def retry_dead_letters(*, corpus: str, doc_ids: tuple[str, ...], every: bool) -> None:
+    """Try documents again in the next run, whatever failed before.
+
+    By itself, a document is tried again when it changes at its source, when the code that failed
+    has another version, and, where it could not be read, after a growing while.
+    """
+    chosen = _chosen(doc_ids, every=every)
+    stores, name = _stored(corpus)
+    tried = stores.documents.retry_dead_letters(name, chosen, _command_run("dead-letters-retry"))
+    click.echo(
+        f"{_counted(len(tried), 'document')} of {name} will be tried again by the next run:"
+        f" `rag-assets materialize {name}`."
+    )
+    _refuse_missing(name, doc_ids, tried)
+
+
+@dead_letters.command(name="drop", epilog=examples("dead-letters drop handbook a.md"))
+@required_corpus
+@several_documents
+@every_option
+def drop_dead_letters(*, corpus: str, doc_ids: tuple[str, ...], every: bool) -> None:
+    """Show dead letters no more.
+
+    Their documents stay out of the index until they change at their source, or until
+    `dead-letters retry` names them.
+    """
+    chosen = _chosen(doc_ids, every=every)
+    stores, name = _stored(corpus)
+    dropped = stores.documents.drop_dead_letters(name, chosen, _command_run("dead-letters-drop"))
+    click.echo(f"Dropped the dead letters of {_counted(len(dropped), 'document')} of {name}.")
+    _refuse_missing(name, doc_ids, dropped)
+
+
+@main.command(name="approve-deletions", epilog=examples("approve-deletions handbook --up-to 120"))
+@required_corpus
+@click.option(
+    "--up-to",
+    type=click.IntRange(0),
+    required=True,
+    metavar="N",
+    help="How many deletions the next run may make at most; 0 takes an approval back.",
+)
+def approve_deletions(*, corpus: str, up_to: int) -> None:
+    """Let the next run delete more documents than is usual.
+
+    When a source suddenly lists many documents less, their deletion is withheld. This permits it
+    up to a ceiling, for 24 hours: the next run looks at the source again, and if more than N
+    documents are gone by then, it deletes none of them. A source that lists nothing at all deletes
+    nothing, with or without approval.
+    """
+    from rag_assets import printing
+
+    stores, name = _stored(corpus)
+    printing.withheld(stores.documents.withheld(name), name)
+    stores.documents.approve_deletions(name, up_to=up_to)
+    if up_to:
+        click.echo(
+            f"The next run of {name} may delete up to {_counted(up_to, 'document')}. Run"
+            f" `rag-assets materialize {name}` within 24 hours."
+        )
+    else:
+        click.echo(f"No unusual number of deletions is approved for {name}.")
+
+
+@main.command(epilog=examples("verify", "verify handbook --repair"))
+@optional_corpus
+@click.option("--repair", is_flag=True, help="Mend what is damaged, from what is sound.")
+@json_option
+def verify(*, corpus: str | None, repair: bool, as_json: bool) -> None:
+    """Recompute all that is stored of CORPUS, and compare.
+
+    Without CORPUS, of every corpus. Texts, chunks, vectors and the rows that are searched are held
+    against their checksums and against each other. Nothing is embedded. Exit code 1 if anything is
+    damaged, or if something is left to do after --repair.
+    """
+    from rag_assets import installation, printing
+
+    stores = _stores()
+    names = installation.stored_corpora(stores)
+    if corpus:
+        names = [installation.stored_corpus(stores, corpus)]
+    found, sound = [], True
+    for name in names:
+        with printing.Doing(f"verifying {name}"):
+            damages = stores.verifying.verify(name)
+            if damages and repair:
+                stores.verifying.repair(name, damages, _command_run("verify"))
+        left = stores.verifying.verify(name) if damages and repair else damages
+        sound &= not left
+        found.append({"corpus": name, "damages": damages, "left": left})
+        if not as_json:
+            printing.verified(name, damages, left, repaired=repair)
+    if as_json:
+        _print_json(found)
+    if not sound:
+        raise SystemExit(FAILED)
+
+
+@main.command(epilog=examples("erase minutes/2019.md", "erase a.md --corpus notes --unblock"))
+@click.argument("doc_id", type=TEXT)
+@click.option("--corpus", type=TEXT, help="Whose document; not needed where only one has it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--unblock", is_flag=True, help="Erase nothing; let an erased document come back.")
+@json_option
+def erase(*, doc_id: str, corpus: str | None, yes: bool, unblock: bool, as_json: bool) -> None:
+    """Erase a document, every version of it, for good.
+
+    Texts, chunks and vectors go where no other document has them. Its id is blocked, so that
+    neither a run that is going on nor the next one brings it back. The receipt says what was taken
+    away, which documents have the same content, and what this command cannot reach. Exit code 1 if
+    something is left.
+    """
+    from rag_assets import installation, printing
+
+    stores = _stores()
+    if unblock:
+        name = installation.stored_corpus(stores, corpus)
+        if not stores.erasing.unblock(name, doc_id):
+            raise UnknownDocumentError(f"{doc_id} is not blocked in {name}; nothing was changed.")
+        click.echo(f"{doc_id} may come back to {name}: the next run takes it if the source has it.")
+        return
+    name = installation.corpus_with(stores, doc_id, corpus)
+    if not yes:
+        click.confirm(f"Erase {doc_id} from corpus {name}? It cannot be undone.", abort=True)
+    receipt = stores.erasing.erase(name, doc_id, _command_run("erase"))
+    _print_json(asdict(receipt)) if as_json else printing.receipt(receipt)
+    if receipt.remaining:
+        raise SystemExit(FAILED)
 
 
 # --- questions ---------------------------------------------------------------------------------
@@ -359,7 +552,7 @@ def ask(
     generation: int | None,
     as_json: bool,
 ) -> None:
-    """Answer QUESTION in the words of the corpus, with citations.
+    """Answer QUESTION in the corpus's words, with citations.
 
     Exit code 3 if no passage supports an answer.
     """
@@ -496,6 +689,40 @@ def _publisher(corpus: str | None) -> "Publisher":
     settings = Settings.from_environment()
     urls = wiring.database_urls(settings)
     return Publisher(installation.corpus_named(settings, corpus), urls)
+
+
+def _stores() -> "Stores":
+    from rag_assets import wiring
+
+    return wiring.stores(wiring.database_urls(Settings.from_environment()))
+
+
+def _stored(corpus: str | None) -> tuple["Stores", str]:
+    """The stores, and a corpus that the database holds: without a name, the only one."""
+    from rag_assets import installation
+
+    stores = _stores()
+    return stores, installation.stored_corpus(stores, corpus)
+
+
+def _chosen(doc_ids: tuple[str, ...], *, every: bool) -> tuple[str, ...] | None:
+    """None for all of them: saying neither is as likely a slip as saying both."""
+    if every == bool(doc_ids):
+        raise click.UsageError("Name documents, or choose all of them with --all.")
+    return None if every else doc_ids
+
+
+def _refuse_missing(corpus: str, doc_ids: Sequence[str], found: Sequence[str]) -> None:
+    missing = [doc_id for doc_id in doc_ids if doc_id not in found]
+    if missing:
+        raise UnknownDocumentError(
+            f"{corpus} has no dead letter of {', '.join(missing)}. `rag-assets dead-letters list"
+            f" {corpus}` shows those it has."
+        )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _reading(

@@ -1,7 +1,7 @@
 """The services of one home folder and what they hold: for `up`, `down`, `status` and `doctor`."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,9 +13,9 @@ from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.adapters.postgres.connections import where
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.corpus_file import Problem, check_defs, read_corpora
-from rag_assets.errors import ConfigurationError, DatabaseError
+from rag_assets.errors import ConfigurationError, DatabaseError, UnknownDocumentError
 from rag_assets.evaluation.golden_set import read_golden_set
-from rag_assets.model import Corpus, DeadLetter
+from rag_assets.model import Corpus, DeadLetter, GenerationState, WithheldDeletion
 from rag_assets.operations.doctor import Finding, examine
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -29,6 +29,10 @@ class CorpusStanding:
     corpus: str
     documents: int
     dead_letters: list[DeadLetter]
+    withheld_deletions: list[WithheldDeletion]
+    """Documents that the source lists no longer, too many at once to be believed."""
+    documents_waiting: int
+    """How many have changed and are not yet served as they are now, by what is published."""
     published_generation: int | None
     generations: list[GenerationRecord]
 
@@ -93,21 +97,22 @@ def standing(settings: Settings) -> Standing:
 
 def _corpora(urls: DatabaseUrls) -> list[CorpusStanding]:
     stores = wiring.stores(urls)
-    found = []
-    for registered in stores.corpora.registered():
-        name = registered.corpus
-        history = stores.generations.history(name)
-        published = [each.generation for each in history if each.state == "published"]
-        found.append(
-            CorpusStanding(
-                corpus=name,
-                documents=sum(counts["live"] for counts in stores.documents.counts(name).values()),
-                dead_letters=stores.documents.dead_letters(name),
-                published_generation=published[0] if published else None,
-                generations=history,
-            )
-        )
-    return found
+    return [_corpus_standing(stores, name) for name in stored_corpora(stores)]
+
+
+def _corpus_standing(stores: wiring.Stores, name: str) -> CorpusStanding:
+    living = stores.generations.living(name)
+    published = [each for each in living if each.state is GenerationState.PUBLISHED]
+    waiting = [stores.generations.unfinished(each).documents_waiting for each in published]
+    return CorpusStanding(
+        corpus=name,
+        documents=stores.documents.live_documents(name),
+        dead_letters=stores.documents.dead_letters(name),
+        withheld_deletions=stores.documents.withheld(name),
+        documents_waiting=sum(waiting),
+        published_generation=published[0].number if published else None,
+        generations=stores.generations.history(name),
+    )
 
 
 def examined(settings: Settings) -> list[Finding]:
@@ -181,18 +186,52 @@ def _current_schema(settings: Settings) -> str:
 def corpus_named(settings: Settings, name: str | None) -> Corpus:
     """A corpus from its defs.yaml; without a name, the only one there is."""
     corpora = {corpus.name: corpus for corpus in read_corpora(settings.defs)}
-    if name is None and len(corpora) == 1:
-        return next(iter(corpora.values()))
-    if name in corpora:
-        return corpora[name]
-    listed = ", ".join(corpora)
+    return corpora[_one_of(list(corpora), name, place=str(settings.defs))]
+
+
+def stored_corpus(stores: wiring.Stores, name: str | None) -> str:
+    """A corpus that the database holds; without a name, the only one there is."""
+    names = stored_corpora(stores)
+    if not names:
+        raise ConfigurationError(
+            "The database holds no corpus yet. `rag-assets materialize` puts one there."
+        )
+    return _one_of(names, name, place="the database")
+
+
+def stored_corpora(stores: wiring.Stores) -> list[str]:
+    return [each.corpus for each in stores.corpora.registered()]
+
+
+def corpus_with(stores: wiring.Stores, doc_id: str, name: str | None) -> str:
+    """Whose document it is, now or once; a corpus that is named need never have had it."""
+    if name is not None:
+        return stored_corpus(stores, name)
+    having = stores.erasing.corpora_with(doc_id)
+    if not having:
+        raise UnknownDocumentError(
+            f"No corpus has, or had, a document {doc_id!r}. Its id is what `rag-assets search`"
+            " shows before the `#`; --corpus names a corpus all the same."
+        )
+    if len(having) > 1:
+        raise ConfigurationError(
+            f"Several corpora have a document {doc_id!r}: {', '.join(having)}. Say which with"
+            " --corpus, one after the other."
+        )
+    return having[0]
+
+
+def _one_of(names: Sequence[str], name: str | None, *, place: str) -> str:
+    listed = ", ".join(names)
     if name is None:
+        if len(names) == 1:
+            return names[0]
         raise ConfigurationError(f"There are several corpora, say which: {listed}.")
-    near = get_close_matches(name, corpora, n=1)
+    if name in names:
+        return name
+    near = get_close_matches(name, names, n=1)
     meant = f"Did you mean {near[0]!r}? " if near else ""
-    raise ConfigurationError(
-        f"There is no corpus {name!r} in {settings.defs}. {meant}There are: {listed}."
-    )
+    raise ConfigurationError(f"There is no corpus {name!r} in {place}. {meant}There are: {listed}.")
 
 
 def back_up(settings: Settings, file: Path) -> int:

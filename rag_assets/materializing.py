@@ -39,6 +39,8 @@ class CheckDone:
     passed: bool
     description: str
     blocking: bool
+    warning: bool = False
+    """Its failure is to be looked at, and is no failure of the run."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,11 @@ class RunReport:
     """Mean scores of the newest generation on the golden set."""
     failure: str | None = None
     interrupted: bool = False
+
+    @property
+    def failed_checks(self) -> list[CheckDone]:
+        """Those that make the run a failure, though it went on to its end."""
+        return [check for check in self.checks if not check.passed and not check.warning]
 
     @property
     def did_nothing(self) -> bool:
@@ -158,6 +165,7 @@ class _Follower(logging.Handler):
                 passed=check.passed,
                 description=check.description or "",
                 blocking=bool(check.blocking),
+                warning=check.severity is dg.AssetCheckSeverity.WARN,
             )
         )
 

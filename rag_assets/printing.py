@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,14 +16,27 @@ from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.evaluation.scoring import METRICS
 from rag_assets.installation import CorpusStanding, Standing
-from rag_assets.model import Answer, Citation, Corpus, Hit, Scores, SearchResult
+from rag_assets.model import (
+    Answer,
+    Citation,
+    Corpus,
+    Damage,
+    DeadLetter,
+    Hit,
+    Receipt,
+    Repair,
+    Scores,
+    SearchResult,
+    WhyWithheld,
+    WithheldDeletion,
+)
 from rag_assets.operations.doctor import Finding
 
 if TYPE_CHECKING:
     from rag_assets.materializing import AssetDone, RunReport
 
-DEAD_LETTERS = 10
-"""How many of them are shown, each with its reason."""
+NAMED = 10
+"""How many documents are named where their number says enough."""
 
 Shown = TypeVar("Shown")
 Piece = str | tuple[str, str]
@@ -106,7 +120,8 @@ def run_report(report: "RunReport", corpus: str) -> None:
     failed = [check for check in report.checks if not check.passed]
     for check in failed:
         if check.description != report.failure:
-            say("  ", ("!", "odd"), f" {check.asset}.{check.check}: {check.description}")
+            mark = ("!", "odd") if check.warning else ("✗", "bad")
+            say("  ", mark, f" {check.asset}.{check.check}: {check.description}")
     if report.scores:
         means = " · ".join(f"{name} {mean:.2f}" for name, mean in in_order(report.scores))
         say(f"  golden set: {means}")
@@ -247,10 +262,14 @@ def standing(found: Standing) -> None:
 def _corpus(found: CorpusStanding) -> None:
     held = f"{found.documents} documents, {len(found.dead_letters)} dead letters"
     say("\n", (found.corpus, "bold"), f": {held}, {_published(found.published_generation)}")
-    for letter in found.dead_letters[:DEAD_LETTERS]:
-        say("  ", ("!", "odd"), f" {letter.reason}")
-    if more := len(found.dead_letters[DEAD_LETTERS:]):
-        say("  ", ("!", "odd"), f" and {more} more in the table `dead_letters`")
+    for letter in found.dead_letters[:NAMED]:
+        _odd(letter.reason)
+    if more := len(found.dead_letters[NAMED:]):
+        _odd(f"and {more} more: `rag-assets dead-letters list {found.corpus}`")
+    if waiting := found.documents_waiting:
+        _odd(f"documents that wait to be served: {waiting}; run `rag-assets materialize`")
+    if withheld_now := found.withheld_deletions:
+        _odd(f"deletions that are withheld: {len(withheld_now)}; {_way_out(withheld_now, found)}")
     _table(
         ("generation", "state", "documents", "chunks", "embedder", "chunker"),
         (
@@ -267,6 +286,16 @@ def _corpus(found: CorpusStanding) -> None:
     )
 
 
+def _way_out(withheld_now: Sequence[WithheldDeletion], found: CorpusStanding) -> str:
+    if any(each.reason is WhyWithheld.EMPTY for each in withheld_now):
+        return "the source lists nothing; put it back"
+    return f"put them back, or see `rag-assets approve-deletions {found.corpus} --help`"
+
+
+def _odd(text: str) -> None:
+    say("  ", ("!", "odd"), f" {text}")
+
+
 def _published(generation: int | None) -> str:
     return "nothing published" if generation is None else f"generation {generation} published"
 
@@ -276,6 +305,120 @@ def findings(found: Sequence[Finding]) -> None:
         say(("✓", "good") if each.ok else ("✗", "bad"), f" {each.name:<12} {each.detail}")
         if each.remedy:
             say(f"  {'':<12} {each.remedy}")
+
+
+# --- what needs a person -----------------------------------------------------------------------
+
+
+def dead_letters(found: Sequence[DeadLetter], corpus: str) -> None:
+    """One line each; the reason last, for it is long."""
+    if not found:
+        say(f"{corpus} has no dead letter: every document could be processed.")
+        return
+    _table(
+        ("document", "stage", "subject", "attempts", "since (UTC)", "next try", "reason"),
+        (
+            (
+                letter.doc_id,
+                letter.stage,
+                letter.subject or "-",
+                str(letter.attempts),
+                _time(letter.first_seen_at),
+                _time(letter.retry_at),
+                " ".join(letter.reason.split()),
+            )
+            for letter in found
+        ),
+    )
+    if not all(letter.retry_at for letter in found):
+        say(("no next try: when the document or the code changes, or after `retry`", "dim"))
+
+
+def dead_letter(found: Sequence[DeadLetter]) -> None:
+    """All that is known of one document's failures."""
+    for number, letter in enumerate(found):
+        say("\n" if number else "", (letter.doc_id, "bold"))
+        for name, value in (
+            ("stage", letter.stage),
+            ("subject", letter.subject or "-"),
+            ("error", letter.error),
+            ("reason", letter.reason),
+            ("attempts", str(letter.attempts)),
+            ("first seen", _time(letter.first_seen_at)),
+            ("last seen", _time(letter.last_seen_at)),
+            ("next try", _time(letter.retry_at)),
+            ("code version", letter.code_version),
+            ("content hash", letter.content_hash.hex() if letter.content_hash else "-"),
+        ):
+            say(f"  {name:<13} {value}")
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def withheld(found: Sequence[WithheldDeletion], corpus: str) -> None:
+    """The deletions that nobody has believed yet."""
+    if not found:
+        say(f"No deletion of {corpus} is withheld now.")
+        return
+    say(f"Withheld deletions of {corpus}: {len(found)}")
+    for each in found[:NAMED]:
+        say(f"  {each.doc_id}  ", (f"since {_time(each.since)} UTC", "dim"))
+    if more := len(found[NAMED:]):
+        say(f"  and {more} more")
+    if any(each.reason is WhyWithheld.EMPTY for each in found):
+        _odd("The source listed nothing at all: such a listing deletes nothing, approved or not.")
+
+
+def verified(
+    corpus: str, found: Sequence[Damage], left: Sequence[Damage], *, repaired: bool
+) -> None:
+    """What is damaged, kind by kind, and what became of it."""
+    if not found:
+        say(("✓", "good"), f" {corpus}: sound")
+        return
+    mark = ("!", "odd") if repaired and not left else ("✗", "bad")
+    say(mark, f" {corpus}: {sum(len(each.subjects) for each in found)} damaged")
+    for each in found:
+        _damage(each)
+    if not repaired:
+        say(f"  `rag-assets verify {corpus} --repair` mends what it can.")
+    elif not left:
+        say("  Repaired; a second look found nothing.")
+    else:
+        say(f"  Still damaged: {', '.join(sorted({each.kind for each in left}))}.")
+    if repaired and any(each.repair is not Repair.REBUILD for each in found):
+        say(f"  `rag-assets materialize {corpus}` makes again what was lost.")
+
+
+def _damage(damage: Damage) -> None:
+    place = f" in generation {damage.generation}" if damage.generation is not None else ""
+    place += f", bucket {damage.bucket}" if damage.bucket is not None else ""
+    say(f"  {damage.kind}{place}: {damage.what} ", (f"({damage.repair})", "dim"))
+    named = ", ".join(damage.subjects[:NAMED])
+    more = len(damage.subjects[NAMED:])
+    say((f"    {named}{f' and {more} more' if more else ''}", "dim"))
+
+
+def receipt(found: Receipt) -> None:
+    """What was erased, proven, and what no command of ours can reach."""
+    if found.found:
+        say(("✓", "good"), f" Erased {found.doc_id} from {found.corpus}.")
+    else:
+        say(f"{found.corpus} held nothing of {found.doc_id}; its id is blocked now.")
+    if found.found:
+        taken = [(table, str(rows)) for table, rows in found.erased.items() if rows]
+        _table(("table", "rows taken away"), taken)
+    for corpus, doc_id in found.duplicates:
+        _odd(f"has, or had, the same content and was not touched: {doc_id} in {corpus}")
+    good = found.remaining == 0
+    say("Proof: ", (f"{found.remaining} rows left", "good" if good else "bad"), ", counted by")
+    for line in found.proof.strip().splitlines():
+        say(f"  {line}")
+    say("Out of reach:")
+    for place in found.unreached:
+        say(f"  - {place}")
 
 
 # --- tables ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -29,8 +29,11 @@ attributes:
       path: documents
 """
 NEEDS_A_DATABASE = {
+    "approve-deletions": ["minutes", "--up-to", "7"],
     "ask": ["hello"],
     "backup": ["everything.dump"],
+    "dead-letters": ["list", "minutes"],
+    "erase": ["a-letter", "--yes"],
     "eval": [],
     "materialize": [],
     "migrate": [],
@@ -40,7 +43,27 @@ NEEDS_A_DATABASE = {
     "restore": ["everything.dump"],
     "rollback": ["minutes"],
     "search": ["hello"],
+    "verify": ["minutes"],
 }
+
+
+def below(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from below(command, *path, name)
+
+
+def command_of(words: Sequence[str]) -> tuple[click.Command, list[str]]:
+    """The command that these words name, and what they give it."""
+    command: click.Command = main
+    rest = list(words)
+    while isinstance(command, click.Group) and rest:
+        command = command.commands[rest.pop(0)]
+    return command, rest
+
+
+PATHS = list(below(main))
 
 
 @pytest.fixture
@@ -84,18 +107,18 @@ def test_the_help_says_in_a_whole_line_what_each_command_does() -> None:
         assert f"\n  {name} " in shown
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_its_options(command: str) -> None:
-    shown = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_every_command_explains_itself_and_its_options(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*path, "--help"], terminal_width=80)
 
     assert shown.exit_code == 0
     assert max(map(len, shown.stdout.splitlines())) <= 80
-    for parameter in main.commands[command].params:
+    for parameter in command_of(path)[0].params:
         assert not isinstance(parameter, click.Option) or parameter.help
 
 
 def examples() -> Iterator[list[str]]:
-    for command in (main, *main.commands.values()):
+    for command in (main, *(command_of(path)[0] for path in PATHS)):
         for line in (command.epilog or "").splitlines():
             program, *words = shlex.split(line.partition("|")[0]) or [""]
             if program == "rag-assets":
@@ -104,10 +127,10 @@ def examples() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("words", list(examples()), ids=" ".join)
 def test_every_example_of_the_help_is_one_that_can_be_typed(words: list[str]) -> None:
-    name, *rest = words
+    command, rest = command_of(words)
 
     with click.Context(main, info_name="rag-assets") as parent:
-        main.commands[name].make_context(name, rest, parent=parent)
+        command.make_context(command.name, rest, parent=parent)
 
 
 # --- wrong usage -------------------------------------------------------------------------------
@@ -123,6 +146,12 @@ def test_every_example_of_the_help_is_one_that_can_be_typed(words: list[str]) ->
         ["search", "--limit", "0", "hello"],
         ["rollback"],
         ["status", "--jsn"],
+        ["approve-deletions", "minutes"],
+        ["approve-deletions", "minutes", "--up-to", "-1"],
+        ["dead-letters", "nosuch"],
+        ["dead-letters", "retry", "minutes"],
+        ["dead-letters", "drop", "minutes", "a.md", "--all"],
+        ["erase"],
     ],
     ids=" ".join,
 )

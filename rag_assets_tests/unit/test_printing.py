@@ -1,5 +1,6 @@
 """What stands on the terminal: every word of a document as it is, and nothing cut off."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,17 @@ from rag_assets.materializing import AssetDone, CheckDone, RunReport
 from rag_assets.model import (
     Answer,
     Citation,
+    Damage,
     DeadLetter,
     Hit,
     QuestionScore,
+    Receipt,
+    Repair,
     Scores,
     SearchResult,
     Stage,
+    WhyWithheld,
+    WithheldDeletion,
 )
 from rag_assets.operations.doctor import Finding
 
@@ -70,6 +76,7 @@ ANSWER = Answer(
     lexical_support=0.75,
     never_mentioned=(MARKUP,),
 )
+SINCE = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 RECORD = GenerationRecord(
     generation=1,
     state="published",
@@ -90,8 +97,14 @@ def letter(number: int) -> DeadLetter:
     return DeadLetter(f"{number}.md", Stage.PARSE, "Error", f"{number}.md is no text: [/] odd", "1")
 
 
-def check(name: str, *, passed: bool, description: str = "as it should be") -> CheckDone:
-    return CheckDone("chunks", name, passed=passed, description=description, blocking=not passed)
+def gone(reason: WhyWithheld) -> WithheldDeletion:
+    return WithheldDeletion(f"{MARKUP}.md", reason, SINCE)
+
+
+def check(
+    name: str, *, passed: bool, description: str = "as it should be", warning: bool = False
+) -> CheckDone:
+    return CheckDone("chunks", name, passed, description, blocking=not passed, warning=warning)
 
 
 def report(**changes: Any) -> RunReport:
@@ -171,7 +184,8 @@ def test_a_failed_check_is_shown_with_its_reason_unless_the_error_says_the_same(
     found = report(failure="The gate refuses.")
     found.checks += [
         check("gate", passed=False, description="The gate refuses."),
-        check("sound", passed=False, description=f"odd: {MARKUP}"),
+        check("sound", passed=False, description=f"odd: {MARKUP}", warning=True),
+        check("whole", passed=False, description="2 are missing"),
     ]
 
     printing.run_report(found, "house")
@@ -179,7 +193,8 @@ def test_a_failed_check_is_shown_with_its_reason_unless_the_error_says_the_same(
     shown = capsys.readouterr().out
     assert "gate" not in shown
     assert f"! chunks.sound: odd: {MARKUP}\n" in shown
-    assert "1 of 3 checks passed" in shown
+    assert "✗ chunks.whole: 2 are missing\n" in shown
+    assert "1 of 4 checks passed" in shown
 
 
 def test_a_source_without_a_document_is_wondered_at(capsys: Capture) -> None:
@@ -243,7 +258,15 @@ def test_nothing_compared_shows_no_empty_table(capsys: Capture) -> None:
 
 
 def standing(**changes: Any) -> Standing:
-    house = CorpusStanding("house", 12, [letter(n) for n in range(12)], 1, [RECORD])
+    house = CorpusStanding(
+        "house",
+        documents=12,
+        dead_letters=[letter(n) for n in range(12)],
+        withheld_deletions=[gone(WhyWithheld.TOO_MANY)] * 30,
+        documents_waiting=2,
+        published_generation=1,
+        generations=[RECORD],
+    )
     return replace(
         Standing(Path("/home/[x]"), True, "db/rag", 1, False, "http://127.0.0.1:3000", [house]),
         **changes,
@@ -271,7 +294,162 @@ def test_the_status_says_which_documents_could_not_be_read_and_why(capsys: Captu
     shown = capsys.readouterr().out
     assert "house: 12 documents, 12 dead letters, generation 1 published\n" in shown
     assert "  ! 0.md is no text: [/] odd\n" in shown
+    assert "  ! and 2 more: `rag-assets dead-letters list house`\n" in shown
+
+
+def test_the_status_says_what_waits_and_what_was_not_believed(capsys: Capture) -> None:
+    printing.standing(standing())
+
+    shown = capsys.readouterr().out
+    assert "documents that wait to be served: 2;" in shown
+    assert "deletions that are withheld: 30;" in shown
+    assert "`rag-assets approve-deletions house --help`" in shown
+
+
+def test_a_source_that_lists_nothing_is_to_be_put_back_and_not_approved(capsys: Capture) -> None:
+    (house,) = standing().corpora
+    empty = replace(house, withheld_deletions=[gone(WhyWithheld.EMPTY)])
+
+    printing.standing(standing(corpora=[empty]))
+
+    shown = capsys.readouterr().out
+    assert "the source lists nothing; put it back" in shown
+    assert "approve-deletions" not in shown
+
+
+# --- what needs a person -----------------------------------------------------------------------
+
+
+def table(shown: str) -> list[list[str]]:
+    """Cells, of which two blanks at least part one from the next."""
+    return [re.split(r" {2,}", line.strip()) for line in shown.splitlines()]
+
+
+def test_dead_letters_stand_in_a_table_with_their_reasons_last(capsys: Capture) -> None:
+    waits = replace(letter(1), subject="auto@1", attempts=3, first_seen_at=SINCE, retry_at=SINCE)
+
+    printing.dead_letters([waits, letter(2)], "house")
+
+    header, first, second, hint = table(capsys.readouterr().out)
+    assert header[-1] == "reason"
+    assert first == [
+        "1.md", "parse", "auto@1", "3", "2026-05-04 03:02", "2026-05-04 03:02",
+        "1.md is no text: [/] odd",
+    ]  # fmt: skip
+    assert second[2:6] == ["-", "1", "-", "-"]
+    assert "no next try" in hint[0]
+
+
+def test_a_corpus_without_dead_letters_says_so(capsys: Capture) -> None:
+    printing.dead_letters([], "house")
+
+    assert capsys.readouterr().out == (
+        "house has no dead letter: every document could be processed.\n"
+    )
+
+
+def test_one_dead_letter_is_shown_with_all_that_is_known(capsys: Capture) -> None:
+    printing.dead_letter([letter(1), replace(letter(1), stage=Stage.EMBED, content_hash=b"\x01")])
+
+    shown = capsys.readouterr().out
+    assert shown.count("1.md\n") == 2
+    assert "  stage         embed\n" in shown
+    assert "  content hash  01\n" in shown
+    assert "  reason        1.md is no text: [/] odd\n" in shown
+
+
+def test_withheld_deletions_are_named_up_to_ten(capsys: Capture) -> None:
+    printing.withheld([gone(WhyWithheld.TOO_MANY)] * 12, "house")
+
+    shown = capsys.readouterr().out
+    assert "Withheld deletions of house: 12\n" in shown
+    assert shown.count(f"{MARKUP}.md  since 2026-05-04 03:02 UTC\n") == 10
     assert "and 2 more" in shown
+    assert "listed nothing" not in shown
+
+
+def test_an_empty_listing_is_said_to_delete_nothing_in_any_case(capsys: Capture) -> None:
+    printing.withheld([gone(WhyWithheld.EMPTY)], "house")
+
+    assert "deletes nothing, approved or not" in capsys.readouterr().out
+
+
+DAMAGE = Damage(
+    kind="text",
+    what="2 differ from their checksum",
+    subjects=("a.md", f"{MARKUP}.md"),
+    repair=Repair.READ_AGAIN,
+    generation=3,
+    bucket=7,
+)
+
+
+def test_a_sound_corpus_is_one_line(capsys: Capture) -> None:
+    printing.verified("house", [], [], repaired=False)
+
+    assert capsys.readouterr().out == "✓ house: sound\n"
+
+
+def test_damage_is_told_with_its_place_and_what_mends_it(capsys: Capture) -> None:
+    printing.verified("house", [DAMAGE], [DAMAGE], repaired=False)
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("✗ house: 2 damaged\n")
+    assert "  text in generation 3, bucket 7: 2 differ from their checksum (read again)\n" in shown
+    assert f"    a.md, {MARKUP}.md\n" in shown
+    assert "`rag-assets verify house --repair`" in shown
+
+
+@pytest.mark.parametrize(
+    ("left", "says"), [([], "Repaired; a second look found nothing."), ([DAMAGE], "Still damaged")]
+)
+def test_a_repair_says_what_became_of_it(left: list[Damage], says: str, capsys: Capture) -> None:
+    printing.verified("house", [DAMAGE], left, repaired=True)
+
+    shown = capsys.readouterr().out
+    assert says in shown
+    assert "`rag-assets materialize house` makes again what was lost" in shown
+    assert "--repair" not in shown
+
+
+def test_what_was_rebuilt_needs_no_further_run(capsys: Capture) -> None:
+    printing.verified("house", [replace(DAMAGE, repair=Repair.REBUILD)], [], repaired=True)
+
+    assert "materialize" not in capsys.readouterr().out
+
+
+RECEIPT = Receipt(
+    corpus="house",
+    doc_id=f"{MARKUP}.md",
+    erased={"documents": 1, "chunks": 0, "embeddings": 4},
+    duplicates=(("garden", "copy.md"),),
+    proof="SELECT count(*)\nFROM documents",
+    remaining=0,
+    unreached=("Backups.",),
+)
+
+
+def test_a_receipt_says_what_went_what_stays_and_how_it_is_proven(capsys: Capture) -> None:
+    printing.receipt(RECEIPT)
+
+    shown = capsys.readouterr().out
+    assert f"Erased {MARKUP}.md from house.\n" in shown
+    assert "embeddings  4\n" in shown
+    assert "chunks" not in shown
+    assert "was not touched: copy.md in garden\n" in shown
+    assert "Proof: 0 rows left, counted by\n  SELECT count(*)\n  FROM documents\n" in shown
+    assert shown.endswith("Out of reach:\n  - Backups.\n")
+
+
+def test_a_receipt_for_nothing_says_that_the_id_is_blocked(capsys: Capture) -> None:
+    printing.receipt(replace(RECEIPT, erased={"documents": 0}))
+
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"house held nothing of {MARKUP}.md; its id is blocked now.\n")
+    assert "rows taken away" not in shown
+
+
+# --- findings ----------------------------------------------------------------------------------
 
 
 def test_a_finding_stands_with_its_remedy(capsys: Capture) -> None:

@@ -1,5 +1,12 @@
 -- Taking a document out of everything, for good.
 
+-- name: corpora_with
+-- Whose document it is or was.
+SELECT corpus FROM corpora c
+WHERE EXISTS (SELECT FROM documents d WHERE d.corpus = c.corpus AND d.doc_id = %(doc_id)s)
+   OR EXISTS (SELECT FROM document_versions v WHERE v.corpus = c.corpus AND v.doc_id = %(doc_id)s)
+ORDER BY corpus;
+
 -- name: hold_merges
 -- Whoever merges this bucket has ended, and nobody begins: what they read would be brought back.
 SELECT pg_advisory_xact_lock(%(generation)s, %(bucket)s);

@@ -61,6 +61,12 @@ class PostgresErasing:
             unreached=(SOURCE, BACKUPS, PROVIDERS, EVENTS, JOURNALS, *self._clean(erasure.erased)),
         )
 
+    def corpora_with(self, doc_id: str) -> list[str]:
+        """Whose document it is or was, also where it could never be read."""
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("corpora_with"), {"doc_id": doc_id})
+            return [row["corpus"] for row in rows]
+
     def unblock(self, corpus: str, doc_id: str) -> bool:
         """Lets the next listing bring an erased document back; False if it was not blocked."""
         with connect(self._url) as connection:
