@@ -1,6 +1,7 @@
 """The step behind `chunks`: cuts texts into passages along their own structure."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rag_assets.errors import ConfigurationError, UnreadableDocumentError
 from rag_assets.indexing.batching import bounded
-from rag_assets.indexing.parsing import heading_path
+from rag_assets.indexing.parsing import heading_paths, page_of
 from rag_assets.model import (
     Chunk,
     ChunkingSettings,
@@ -37,6 +38,10 @@ VERSION = 1
 """Raise it when the same text is cut otherwise: a new generation is then built."""
 _IDENTITY = re.compile(rf"markdown@{VERSION}:(\d+)-(\d+)")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_ASCII_KINDS = bytes(
+    ord("w" if re.match(r"\w", chr(code)) else " " if re.match(r"\s", chr(code)) else ".")
+    for code in range(256)
+)
 
 
 class MarkdownChunker:
@@ -65,13 +70,16 @@ class MarkdownChunker:
 
     def split(self, document: ParsedDocument) -> tuple[Chunk, ...]:
         """Offsets count characters: `document.text[chunk.start:chunk.end] == chunk.text`."""
+        paths = heading_paths(document.headings)
+        starts = [heading.start for heading in document.headings]
         return tuple(
             Chunk(
                 ord=ord_,
                 text=text,
                 start=start,
                 end=start + len(text),
-                heading_path=heading_path(document.headings, start),
+                heading_path=paths[bisect_right(starts, start)],
+                page=page_of(document.pages, start),
                 tokens=estimated_tokens(text),
             )
             for ord_, (start, text) in enumerate(self._passages(document.text))
@@ -103,7 +111,7 @@ def stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:
     [(0, 11)]
     """
     begin = 0
-    if 0 < len(text) <= longest:  # most texts: looking for lines costs as much as cutting
+    if text and max(map(len, text.split("\n"))) <= longest:  # most texts, told fast
         yield 0, len(text)
         return
     for line in re.finditer(rf"[^\n]{{{longest + 1},}}\n?", text):
@@ -125,6 +133,10 @@ def estimated_tokens(text: str) -> int:
     >>> estimated_tokens("Don't panic.")
     5
     """
+    if text.isascii():  # the same, ten times as fast
+        kinds = text.encode().translate(_ASCII_KINDS)
+        words = kinds.count(b" w") + kinds.count(b".w") + kinds.startswith(b"w")
+        return words + kinds.count(b".")
     return len(_TOKEN.findall(text))
 
 

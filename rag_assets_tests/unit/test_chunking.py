@@ -134,6 +134,20 @@ def test_tokens_are_words_and_marks() -> None:
     assert chunk.tokens == 5
 
 
+@given(st.text(st.characters(max_codepoint=127), max_size=80) | st.text(max_size=40))
+@example("\x1c a_b\x00c.d..e\n\x7f 1")
+def test_tokens_are_counted_alike_in_every_alphabet(text: str) -> None:
+    assert estimated_tokens(text) == len(re.findall(r"\w+|[^\w\s]", text))
+
+
+def test_a_chunk_knows_its_page() -> None:
+    text = "One two three four.\n\nFive six seven.\n\nEight nine ten eleven.\n"
+    paged = ParsedDocument("", text, pages=(0, text.index("Five"), text.index("Eight")))
+    chunks = MarkdownChunker(ChunkingSettings(20, 5)).split(paged)
+    assert [chunk.page for chunk in chunks] == [1, 2, 3, 3]
+    assert {chunk.page for chunk in split(text)} == {None}
+
+
 # --- identity -----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from rag_assets.indexing.parsing import (
     content_hash,
     decode,
     first_line,
-    heading_path,
+    heading_paths,
     parse_markdown,
 )
 from rag_assets.model import Heading
@@ -153,17 +153,8 @@ def test_a_heading_begins_its_line(text: str) -> None:
 
 def test_the_path_above_a_character_follows_the_levels() -> None:
     headings = (Heading(1, "A", 0), Heading(3, "deep", 5), Heading(2, "B", 9), Heading(1, "C", 20))
-    paths = {at: heading_path(headings, at) for at in (0, 4, 5, 9, 19, 20, 99)}
-    assert paths == {
-        0: ("A",),
-        4: ("A",),
-        5: ("A", "deep"),
-        9: ("A", "B"),
-        19: ("A", "B"),
-        20: ("C",),
-        99: ("C",),
-    }
-    assert heading_path(headings[1:], 3) == ()
+    assert heading_paths(headings) == [(), ("A",), ("A", "deep"), ("A", "B"), ("C",)]
+    assert heading_paths(()) == [()]
 
 
 # --- front matter and titles --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rag_assets.indexing.parsing.kinds import (
 )
 from rag_assets.indexing.parsing.markdown import (
     first_line,
-    heading_path,
+    heading_paths,
     page_of,
     parse_markdown,
     parse_text,
@@ -30,7 +30,7 @@ __all__ = [
     "content_hash",
     "decode",
     "first_line",
-    "heading_path",
+    "heading_paths",
     "page_of",
     "parse_markdown",
     "parser_of",

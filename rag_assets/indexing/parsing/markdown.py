@@ -73,18 +73,20 @@ def short_title(title: str) -> str:
     return title[:_LONGEST_TITLE]
 
 
-def heading_path(headings: tuple[Heading, ...], position: int) -> tuple[str, ...]:
-    """The titles above a character, outermost first.
+def heading_paths(headings: tuple[Heading, ...]) -> list[tuple[str, ...]]:
+    """The titles above a character, outermost first: before any heading, then after each.
 
-    >>> heading_path((Heading(1, "A", 0), Heading(2, "B", 10), Heading(2, "C", 20)), 25)
-    ('A', 'C')
+    >>> heading_paths((Heading(1, "A", 0), Heading(2, "B", 10), Heading(2, "C", 20)))
+    [(), ('A',), ('A', 'B'), ('A', 'C')]
     """
-    path: list[Heading] = []
-    for heading in headings[: bisect_right(headings, position, key=lambda found: found.start)]:
-        while path and path[-1].level >= heading.level:
-            path.pop()
-        path.append(heading)
-    return tuple(heading.title for heading in path)
+    paths: list[tuple[str, ...]] = [()]
+    above: list[Heading] = []
+    for heading in headings:
+        while above and above[-1].level >= heading.level:
+            above.pop()
+        above.append(heading)
+        paths.append(tuple(each.title for each in above))
+    return paths
 
 
 def page_of(pages: tuple[int, ...], position: int) -> int | None:
