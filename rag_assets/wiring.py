@@ -6,6 +6,7 @@ from functools import cache
 
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
+from rag_assets.adapters.parse_workers import ParseWorkers
 from rag_assets.adapters.postgres.chunks import PostgresChunks
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
 from rag_assets.adapters.postgres.documents import PostgresDocuments
@@ -19,9 +20,9 @@ from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
 from rag_assets.indexing.merging import merge_plan
-from rag_assets.indexing.parsing import TextParser
+from rag_assets.indexing.parsing import DocumentParser, parser_of
 from rag_assets.model import Corpus, Generation, PublishedIndex, Recipe
-from rag_assets.ports import Chunker, Embedder, Parser, SearchIndex, Source
+from rag_assets.ports import Chunker, Embedder, SearchIndex, Source
 from rag_assets.settings import DatabaseUrls, Settings
 
 
@@ -83,13 +84,24 @@ def source_of(corpus: Corpus) -> Source:
     return LocalFiles(corpus.source)
 
 
-def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[Parser]:
+def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[str]:
     """The corpus's own parser first, then those that generations still alive were made with."""
-    own = TextParser(corpus.parser)
-    names = {generation.recipe.parser.partition("@")[0] for generation in living}
-    others = [TextParser(name) for name in sorted(names)]
-    wanted = {generation.recipe.parser for generation in living} - {own.identity}
-    return [own, *(parser for parser in others if parser.identity in wanted)]
+    own = DocumentParser(corpus.parser).identity
+    others = {generation.recipe.parser for generation in living} - {own}
+    return [own, *filter(_is_parser, sorted(others))]
+
+
+def _is_parser(identity: str) -> bool:
+    try:
+        parser_of(identity)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def parsing() -> ParseWorkers:
+    """Where parsers run; to be closed, as it keeps its processes."""
+    return ParseWorkers("rag_assets.indexing.parsing:parser_of")
 
 
 def chunker_of(generation: Generation, corpus: Corpus) -> Chunker:
@@ -122,7 +134,7 @@ def recipe_of(corpus: Corpus) -> Recipe:
     """What an index of this corpus is made with today."""
     embedder = embedder_for(corpus.embedder)
     return Recipe(
-        parser=TextParser(corpus.parser).identity,
+        parser=DocumentParser(corpus.parser).identity,
         chunker=MarkdownChunker(corpus.chunking).identity,
         embedder=embedder.identity,
         dimensions=embedder.dimensions,

@@ -73,7 +73,7 @@ Embedder = Annotated[
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
-Parser = Literal["auto", "markdown", "text"]
+Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
 Metric = Literal[
     "recall@5",
     "recall@10",
@@ -263,7 +263,7 @@ class CorpusAttributes(Attributes):
     )
     parser: Parser = Field(
         default="auto",
-        description="How files are read: by their ending (`auto`), or all as one kind.",
+        description="How files are read: each as what it is (`auto`), or all as one kind.",
     )
     chunking: ChunkingAttributes = Field(
         default=ChunkingAttributes(), description="How a document is cut into passages."

@@ -50,7 +50,7 @@ def western(content: bytes) -> str | None:
 
 
 def guessed(content: bytes) -> str | None:
-    r"""The western one where it gives words with a foreign letter here and there, else the likeliest.
+    r"""The western one where its words have a foreign letter here and there, else the likeliest.
 
     >>> guessed("Grüße aus Köln".encode("cp1252")), guessed("名前,年齢,住所\n".encode("cp932"))
     ('cp1252', 'cp932')

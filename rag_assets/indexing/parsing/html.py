@@ -36,9 +36,22 @@ _LIKE_A_MENU = re.compile(
 _MOSTLY = 0.5
 _LEAST_MAIN = 0.2
 _BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset"
-    " figcaption figure footer form header hgroup hr html legend li main nav ol p section summary"
-    " table tbody td tfoot th thead tr ul".split()  # noqa: SIM905 - forty names read better as a text
+    {
+        *(
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "body",
+            "caption",
+            "center",
+            "dd",
+            "details",
+        ),
+        *("dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form"),
+        *("header", "hgroup", "hr", "html", "legend", "li", "main", "nav", "ol", "p", "section"),
+        *("summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul"),
+    }
 )
 _LISTS = frozenset({"ul", "ol", "dir", "dl"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
