@@ -1,6 +1,7 @@
 """The words of the house as data: what flows from a source to a cited answer."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -169,7 +170,7 @@ class ParseJob:
     doc_id: str
     content: bytes
     parser: str
-    """The parser's identity, such as `auto@1`."""
+    """The parser's identity, such as `auto@2`."""
 
 
 # --- chunks and embeddings ---------------------------------------------------------------------
@@ -217,6 +218,41 @@ class InputKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedderIdentity:
+    """All that a stored vector depends on beside its text, as one line that can be read again.
+
+    A server other than the provider's own belongs to it: it may give that name to another model.
+
+    >>> identity = EmbedderIdentity("openai", "BAAI/bge-m3", 1024, "plain@1", "http://gpu:8000/v1")
+    >>> str(identity)
+    'openai:BAAI/bge-m3/1024/plain@1 at http://gpu:8000/v1'
+    >>> EmbedderIdentity.read(str(identity)) == identity
+    True
+    """
+
+    provider: str
+    model: str
+    dimensions: int
+    preprocessing: str
+    """What is done to a text, the input kind that the model is told, and their version."""
+    base_url: str | None = None
+
+    def __str__(self) -> str:
+        server = f" at {self.base_url}" if self.base_url else ""
+        return f"{self.provider}:{self.model}/{self.dimensions}/{self.preprocessing}{server}"
+
+    @classmethod
+    def read(cls, text: str) -> "EmbedderIdentity | None":
+        found = re.fullmatch(
+            r"([a-z]+):(\S+)/([0-9]+)/([a-z_]+@[0-9]+)(?: at (\S+))?", text, re.ASCII
+        )
+        if found is None:
+            return None
+        provider, model, dimensions, preprocessing, base_url = found.groups()
+        return cls(provider, model, int(dimensions), preprocessing, base_url)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestLimits:
     """The most that one request to a model may hold."""
 
@@ -259,7 +295,15 @@ class LocalFilesSettings:
     """A folder: which files of it are documents."""
 
     path: str
-    include: tuple[str, ...] = ("**/*.md", "**/*.markdown", "**/*.txt")
+    include: tuple[str, ...] = (
+        "**/*.md",
+        "**/*.markdown",
+        "**/*.txt",
+        "**/*.html",
+        "**/*.htm",
+        "**/*.pdf",
+        "**/*.docx",
+    )
     exclude: tuple[str, ...] = ()
 
 
