@@ -16,6 +16,7 @@ from rag_assets.adapters.home_folder import HomeFolder
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
+from rag_assets.resources import WAIT_TAG
 
 PROCESS = "rag_assets/process"
 """The tag of a run that names the process which does it."""
@@ -63,7 +64,7 @@ class RunReport:
     @property
     def did_nothing(self) -> bool:
         """Whether every asset found everything as it should be."""
-        quiet = {"unchanged", "waiting"}
+        quiet = {"unchanged", "waiting", "withheld", "blocked", "held_by_another_run"}
         return not any(
             number for done in self.assets for name, number in done.did.items() if name not in quiet
         )
@@ -91,6 +92,7 @@ def materialize(
             "dagster/asset_partition_range_start": bucket_key(min(buckets), corpus.buckets),
             "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
             PROCESS: _name_of(psutil.Process()),
+            WAIT_TAG: "true",
         },
     )
     follower.report.run_id = result.run_id

@@ -98,7 +98,7 @@ class Embedder(Protocol):
 class ProviderAnswer:
     """What one request gave: a vector a text, in their order, as they came; none is looked at."""
 
-    vectors: "Sequence[Vectors]"
+    vectors: "Sequence[Vectors | None]"
     tokens: int
 
 
@@ -177,9 +177,14 @@ class HeldBuckets(Protocol):
         """The store's clock, before the source is looked at."""
 
     def marks(
-        self, *, parser: str, acl: Sequence[str], doc_ids: Collection[str] | None = None
+        self,
+        bucket: int,
+        *,
+        parser: str,
+        acl: Sequence[str],
+        doc_ids: Collection[str] | None = None,
     ) -> Iterable[Mark]:
-        """Of every document recorded here, or of some, what a listing is compared with."""
+        """Of every document recorded in a bucket, or of some, what a listing is compared with."""
 
     def known(self, doc_ids: Collection[str] | None = None) -> Mapping[str, ObservedDocument]:
         """What is recorded of every document in these buckets, or of some; tombstones included."""

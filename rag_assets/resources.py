@@ -9,6 +9,11 @@ from rag_assets.model import Corpus, RunIdentity
 from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
 
+WAIT_TAG = "rag_assets/wait"
+"""On a run that waits for buckets which another run has: the command line's."""
+HINTED_TAG = "rag_assets/hinted"
+"""On a run that looks only at documents which were hinted at."""
+
 
 class Platform(dg.ConfigurableResource[Any]):
     """The database of this installation: the embedded server, or the one the environment names."""

@@ -1,5 +1,7 @@
 """What the source holds now, document by document."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -7,8 +9,11 @@ import dagster as dg
 from rag_assets import wiring
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, report
 from rag_assets.indexing.observing import BucketObserved, observe
-from rag_assets.model import Corpus
-from rag_assets.resources import Platform, run_of
+from rag_assets.model import Corpus, DeadLetter
+from rag_assets.resources import HINTED_TAG, WAIT_TAG, Platform, run_of
+
+NAMED = 50
+"""How many documents with dead letters are named."""
 
 COLUMNS = (
     Column("doc_id", "text", "The document's name in its source, stable while it stays there"),
@@ -32,34 +37,52 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"file", "postgres"},
         code_version=wiring.recipe_of(corpus).parser,
         columns=COLUMNS,
+        may_be_left=True,
     )
     def raw_documents(
         context: dg.AssetExecutionContext, platform: Platform
-    ) -> dg.MaterializeResult[Any]:
+    ) -> dg.MaterializeResult[Any] | None:
         """Every document of the source as it was last seen, with its content's hash.
 
         Only files that changed are read again. A document that cannot be read becomes a dead
-        letter and stops no other.
+        letter and stops no other. Too many deletions at once are not believed until somebody
+        approves them. Buckets that another run has are left to it: it looks once more.
         """
-        stores = platform.stores()
-        found = observe(
-            corpus,
-            buckets_in(context),
-            source=wiring.source_of(corpus),
-            parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
-            store=stores.documents,
-            run=run_of(context.run.run_id),
-        )
-        counts = stores.documents.counts(corpus.name)
+        stores, buckets = platform.stores(), buckets_in(context)
+        parsers = wiring.parsers_of(corpus, stores.generations.living(corpus.name))
+        with wiring.parsing() as parsing:
+            found = observe(
+                corpus,
+                buckets,
+                source=wiring.source_of(corpus),
+                parsers=parsers,
+                parsing=parsing,
+                store=stores.documents,
+                run=run_of(context.run.run_id),
+                wait=WAIT_TAG in context.run.tags,
+                hinted=HINTED_TAG in context.run.tags,
+            )
+        left = [bucket for bucket in buckets if bucket not in found]
+        if not found:
+            context.log.info("Another run has all of these buckets; it looks at the source again.")
+            return None
+        counts = stores.documents.counts(corpus.name, found)
         report(
             context,
             corpus,
             {
                 bucket: {"dagster/row_count": counts.get(bucket, {}).get("live", 0), **_seen(seen)}
                 for bucket, seen in found.items()
-            },
+            }
+            | {bucket: {"held_by_another_run": True} for bucket in left},
         )
-        return dg.MaterializeResult(metadata=_totals(found.values()))
+        return dg.MaterializeResult(
+            metadata={
+                **_totals(found.values()),
+                "run/held_by_another_run": len(left),
+                **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
+            }
+        )
 
     return raw_documents
 
@@ -68,15 +91,41 @@ def _seen(seen: BucketObserved) -> dict[str, int]:
     return {
         "added": seen.added,
         "changed": seen.changed,
+        "described": seen.described,
         "deleted": seen.deleted,
+        "withheld": seen.withheld,
+        "blocked": seen.blocked,
         "dead": seen.dead,
+        "retried": seen.retried,
         "unchanged": seen.unchanged,
     }
 
 
-def _totals(buckets: Any) -> dict[str, int]:
-    totals: dict[str, int] = {}
+def _totals(buckets: Iterable[BucketObserved]) -> dict[str, int]:
+    totals: Counter[str] = Counter()
     for seen in buckets:
-        for name, number in _seen(seen).items():
-            totals[f"run/{name}"] = totals.get(f"run/{name}", 0) + number
-    return totals
+        totals.update({f"run/{name}": number for name, number in _seen(seen).items()})
+    return dict(totals)
+
+
+def _waiting(corpus: Corpus, letters: Sequence[DeadLetter]) -> dict[str, dg.MetadataValue[Any]]:
+    """All dead letters of the corpus, and how to look at them; names and counts, never text."""
+    if not letters:
+        return {"dead_letters": dg.MetadataValue.int(0)}
+    look = f"rag-assets dead-letters list {corpus.name}"
+    kinds = Counter((str(letter.stage), letter.error) for letter in letters)
+    names = sorted({letter.doc_id for letter in letters})
+    return {
+        "dead_letters": dg.MetadataValue.int(len(letters)),
+        "dead_letters/documents": dg.MetadataValue.json(names[:NAMED]),
+        "dead_letters/kinds": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"stage": stage, "error": error, "documents": number})
+                for (stage, error), number in kinds.most_common()
+            ]
+        ),
+        "dead_letters/look": dg.MetadataValue.md(
+            f"`{look}` lists them with their reasons, `rag-assets dead-letters show {corpus.name}"
+            " DOC_ID` shows one, `retry` and `drop` open and forget them."
+        ),
+    }

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
@@ -15,7 +15,7 @@ from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, Generation, bucket_key
 from rag_assets.resources import key_of
 
-Body = Callable[..., dg.MaterializeResult[Any]]
+Body = Callable[..., dg.MaterializeResult[Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,13 @@ def corpus_asset(
     code_version: str,
     columns: Sequence[Column],
     in_buckets: bool = True,
+    may_be_left: bool = False,
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of a corpus from its body, whose name and docstring are the asset's."""
+    """Makes an asset of a corpus from its body, whose name and docstring are the asset's.
+
+    One that `may_be_left` materializes nothing when its body returns None; what comes after it in
+    the run is then skipped.
+    """
 
     def made(body: Body) -> dg.AssetsDefinition:
         with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known
@@ -60,6 +65,7 @@ def corpus_asset(
                 "dagster/column_lineage": lineage_of(corpus, columns),
             },
             freshness_policy=freshness_of(corpus),
+            output_required=not may_be_left,
         )
 
     return made
@@ -98,22 +104,26 @@ def lineage_of(corpus: Corpus, columns: Sequence[Column]) -> dg.TableColumnLinea
     )
 
 
-def completed(body: Body, lineage: dg.TableColumnLineage) -> Body:
+def completed(
+    body: Body, lineage: dg.TableColumnLineage
+) -> Callable[..., Iterator[dg.MaterializeResult[Any]]]:
     """Adds the lineage that the UI reads from materializations, and explains failures.
 
     What a person can act on becomes the failure that Dagster shows, without our stack.
     """
 
     @wraps(body)
-    def runs(*args: Any, **kwargs: Any) -> dg.MaterializeResult[Any]:
+    def runs(*args: Any, **kwargs: Any) -> Iterator[dg.MaterializeResult[Any]]:
         try:
             result = body(*args, **kwargs)
         except RagAssetsError as error:
             raise dg.Failure(description=str(error)) from error
-        return dg.MaterializeResult(
-            metadata={**(result.metadata or {}), "dagster/column_lineage": lineage}
-        )
+        if result is not None:
+            yield dg.MaterializeResult(
+                metadata={**(result.metadata or {}), "dagster/column_lineage": lineage}
+            )
 
+    runs.__annotations__["return"] = Iterator[dg.MaterializeResult[Any]]
     return runs
 
 

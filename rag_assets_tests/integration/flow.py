@@ -16,7 +16,7 @@ from rag_assets.errors import EmbeddingError
 from rag_assets.indexing.chunking import MarkdownChunker, cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.observing import BucketObserved, observe
-from rag_assets.indexing.parsing import TextParser
+from rag_assets.indexing.parsing import DocumentParser, parser_of
 from rag_assets.model import (
     Corpus,
     Found,
@@ -27,7 +27,7 @@ from rag_assets.model import (
 )
 from rag_assets.ports import Parser, Source, Vectors
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import HashEmbedder
+from rag_assets.testing import HashEmbedder, InProcessParsing
 
 RUN = RunIdentity("run-1", "code-1")
 
@@ -98,7 +98,7 @@ class Chain:
     @property
     def recipe(self) -> Recipe:
         return Recipe(
-            parser=(self.parser or TextParser(self.corpus.parser)).identity,
+            parser=(self.parser or DocumentParser(self.corpus.parser)).identity,
             chunker=MarkdownChunker(self.corpus.chunking).identity,
             embedder=self.embedder.identity,
             dimensions=self.embedder.dimensions,
@@ -116,20 +116,27 @@ class Chain:
     def with_settings(self, **changes: Any) -> "Chain":
         return replace(self, corpus=replace(self.corpus, **changes))
 
-    def run(self, buckets: Sequence[int] | None = None) -> Outcome:
+    def run(self, buckets: Sequence[int] | None = None, *, hinted: bool = False) -> Outcome:
         """From the source to every living generation, as a run over these buckets does it."""
-        observed = self.observe(buckets)
+        observed = self.observe(buckets, hinted=hinted)
         self.open()
         return Outcome(observed, self.cut(buckets), self.embed(buckets), self.merge(buckets))
 
-    def observe(self, buckets: Sequence[int] | None = None) -> dict[int, BucketObserved]:
+    def observe(
+        self, buckets: Sequence[int] | None = None, *, wait: bool = True, hinted: bool = False
+    ) -> dict[int, BucketObserved]:
+        names = wiring.parsers_of(self.corpus, self.living)
+        parsers = [self.parser] if self.parser else [parser_of(name) for name in names]
         return observe(
             self.corpus,
             self._buckets(buckets),
             source=self.source or wiring.source_of(self.corpus),
-            parsers=[self.parser] if self.parser else wiring.parsers_of(self.corpus, self.living),
+            parsers=[parser.identity for parser in parsers],
+            parsing=InProcessParsing(parsers),
             store=self.stores.documents,
             run=self.run_identity,
+            wait=wait,
+            hinted=hinted,
         )
 
     def open(self) -> Generation:

@@ -46,15 +46,15 @@ JOIN unnest(%(held)s::smallint[], %(requested)s::bigint[]) a (bucket, requested)
 WHERE b.corpus = %(corpus)s AND b.requested > a.requested ORDER BY b.bucket;
 
 -- name: marks
--- What a listing is compared with, of every document of these buckets, tombstones included.
+-- What a listing is compared with, of every document of a bucket, tombstones included.
 SELECT doc_id, source_hash, uri, rev, state, parser = %(parser)s, acl = %(acl)s::text[]
-FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
+FROM documents WHERE corpus = %(corpus)s AND bucket = %(bucket)s;
 
 -- name: marks_of
 -- The same of some documents: what a hint is compared with.
 SELECT doc_id, source_hash, uri, rev, state, parser = %(parser)s, acl = %(acl)s::text[]
 FROM documents
-WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND doc_id = ANY (%(doc_ids)s);
+WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND doc_id = ANY (%(doc_ids)s);
 
 -- name: known_documents
 -- All that is recorded in these buckets, tombstones included.
@@ -106,6 +106,13 @@ FROM unnest(%(content_hash)b::bytea[], %(parser)b::text[], %(title)b::text[], %(
             %(headings)b::text[], %(pages)b::text[], %(warnings)b::text[])
      t (content_hash, parser, title, text, headings, pages, warnings)
 ON CONFLICT DO NOTHING;
+
+-- name: share_texts
+-- Whoever erases another document with the same content waits for this one, or has taken its text.
+SELECT t.content_hash FROM document_texts t
+JOIN unnest(%(content_hash)b::bytea[], %(parser)b::text[]) d (content_hash, parser)
+  USING (content_hash, parser)
+ORDER BY t.content_hash, t.parser FOR KEY SHARE OF t;
 
 -- name: put_documents
 -- The documents as they are now.

@@ -88,7 +88,8 @@ class PostgresDocuments:
         which = {"corpus": corpus, "doc_ids": doc_ids, **asdict(run)}
         with connect(self._url) as connection, connection.transaction():
             _lock_buckets(connection, "buckets_of_documents", which)
-            columns = _letter_columns(sorted(letters, key=_letter_key))
+            each_once = {_letter_key(letter): letter for letter in letters}
+            columns = _letter_columns([letter for _, letter in sorted(each_once.items())])
             rows = connection.execute(_query("add_letters_of_derived"), which | columns)
             concerned = {row["doc_id"] for row in rows}
             _touch(connection, corpus, concerned)
@@ -233,12 +234,23 @@ class HeldPostgresBuckets:
         return [bucket for bucket in self.buckets if not self._epochs.get(bucket)]
 
     def marks(
-        self, *, parser: str, acl: Sequence[str], doc_ids: Collection[str] | None = None
+        self,
+        bucket: int,
+        *,
+        parser: str,
+        acl: Sequence[str],
+        doc_ids: Collection[str] | None = None,
     ) -> Iterator[Mark]:
         """Streamed, for this is all that an unchanged run reads."""
         from psycopg.rows import tuple_row
 
-        which = self._which | {"parser": parser, "acl": list(acl), "doc_ids": _some(doc_ids)}
+        which = {
+            "corpus": self._corpus,
+            "bucket": bucket,
+            "parser": parser,
+            "acl": list(acl),
+            "doc_ids": _some(doc_ids),
+        }
         query = _query("marks" if doc_ids is None else "marks_of")
         with (
             self._connection.transaction(),
@@ -323,6 +335,7 @@ class HeldPostgresBuckets:
             recording = _Recording(self._connection, which | {"version": version})
             recording.texts(texts)
             recording.documents([*documents, *described])
+            self._share_texts(documents)
             recording.letters(documents, dead_letters)
             recording.hints(hints)
             recording.withheld(withheld)
@@ -341,6 +354,24 @@ class HeldPostgresBuckets:
 
     def _rows(self, name: str, **values: object) -> list[dict[str, Any]]:
         return self._connection.execute(_query(name), self._which | values).fetchall()
+
+    def _share_texts(self, documents: Sequence[ObservedDocument]) -> None:
+        """A text that was stored already is not written again: it must still be there."""
+        live = {
+            (document.content_hash, document.parser)
+            for document in documents
+            if document.state is DocumentState.LIVE
+        }
+        found = self._rows(
+            "share_texts",
+            content_hash=[content for content, _ in live],
+            parser=[parser for _, parser in live],
+        )
+        if len(found) < len(live):
+            raise StaleRunError(
+                f"A text of corpus {self._corpus!r} was erased while it was found under another"
+                " name; nothing was written. Run again: it is read anew."
+            )
 
     def _use_approval(self, used: int) -> None:
         which = {"corpus": self._corpus, "used": used}
