@@ -80,6 +80,7 @@ def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
         ),
         freshness=model.FreshnessSettings(**attributes.freshness.model_dump()),
         acl=tuple(attributes.acl),
+        on_poison=attributes.on_poison,
         scope=attributes.scope,
         description=attributes.description,
         owners=tuple(attributes.owners),

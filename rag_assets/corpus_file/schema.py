@@ -74,6 +74,7 @@ Embedder = Annotated[
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
 Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
+OnPoison = Literal["leave", "keep_last_good"]
 Metric = Literal[
     "recall@5",
     "recall@10",
@@ -290,6 +291,12 @@ class CorpusAttributes(Attributes):
         default=list(_CORPUS.acl),
         min_length=1,
         description="The principals who may see the documents.",
+    )
+    on_poison: OnPoison = Field(
+        default=_CORPUS.on_poison,
+        description="What readers see of a document whose new content cannot be processed:"
+        " nothing (`leave`), for its author may have taken something out, or its last content that"
+        " could be (`keep_last_good`).",
     )
     scope: str = Field(
         default=_CORPUS.scope,

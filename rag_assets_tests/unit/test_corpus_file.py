@@ -45,6 +45,7 @@ attributes:
   scope: tenant-1
   description: Minutes of meetings.
   owners: ["team:records", ada@example.com]
+  on_poison: keep_last_good
 """
 
 SMALLEST = """\
@@ -107,6 +108,7 @@ def test_every_setting_of_the_file_reaches_the_corpus(defs: Path) -> None:
             ),
             freshness=model.FreshnessSettings(warn_after_h=12, fail_after_h=24.5),
             acl=("everyone", "group:sales"),
+            on_poison="keep_last_good",
             scope="tenant-1",
             description="Minutes of meetings.",
             owners=("team:records", "ada@example.com"),
@@ -229,8 +231,9 @@ SETTINGS = [
     ),
     (
         "parser: markdown",
-        "parser: pdf",
-        "9: attributes.parser: unknown name 'pdf'; known are auto, markdown, text",
+        "parser: epub",
+        "9: attributes.parser: unknown name 'epub'; known are auto, markdown, text, html, pdf,"
+        " docx",
     ),
     (
         "wordllama:l2",
