@@ -16,6 +16,7 @@ from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
+from rag_assets.adapters.postgres.verifying import PostgresVerifying
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
@@ -38,6 +39,7 @@ class Stores:
     evaluations: PostgresEvaluations
     corpora: PostgresCorpora
     erasing: PostgresErasing
+    verifying: PostgresVerifying
 
 
 def database_urls(settings: Settings) -> DatabaseUrls:
@@ -59,15 +61,17 @@ def embedded_server(settings: Settings) -> EmbeddedPostgres:
 
 
 def stores(urls: DatabaseUrls) -> Stores:
+    index = PostgresIndex(urls.writer, plan=merge_plan)
     return Stores(
         documents=PostgresDocuments(urls.writer),
         chunks=PostgresChunks(urls.writer),
         embeddings=PostgresEmbeddings(urls.writer),
-        index=PostgresIndex(urls.writer, plan=merge_plan),
+        index=index,
         generations=PostgresGenerations(urls.writer),
         evaluations=PostgresEvaluations(urls.writer),
         corpora=PostgresCorpora(urls.writer),
         erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
+        verifying=PostgresVerifying(urls.writer, index=index),
     )
 
 

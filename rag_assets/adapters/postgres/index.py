@@ -137,9 +137,10 @@ class PostgresIndex:
         *,
         keep_last_good: bool = False,
     ) -> int:
-        """Writes the rows of these documents again, from what is stored; their buckets are counted.
+        """Compares all of these buckets, and writes these documents again whatever they look like.
 
-        Returns how many it wrote: those whose chunks or vectors are missing keep what they have.
+        From what is stored: those whose chunks or vectors are missing keep what they have.
+        Returns how many it wrote.
         """
         with self._merging(generation, run, keep_last_good=keep_last_good) as merging:
             return sum(
@@ -224,7 +225,7 @@ class _Merging:
     def unchanged(self, standing: _Standing) -> Merged:
         return Merged(standing.manifest.documents, standing.manifest.chunks)
 
-    def merge(self, bucket: int, *, damaged: Sequence[str] = ()) -> Merged:
+    def merge(self, bucket: int, *, damaged: Sequence[str] | None = None) -> Merged:
         """Writes nothing where nothing differs.
 
         The lock comes before the snapshot: what the transaction sees is what the last merge left,
@@ -234,7 +235,7 @@ class _Merging:
         self.execute("lock_bucket", bucket=bucket)
         with self._connection.transaction():
             [standing] = self.standing([bucket])
-            if standing.settled and not damaged:
+            if standing.settled and damaged is None:
                 merged = self.unchanged(standing)
             else:
                 merged = _BucketMerge(self, standing, damaged).run()
@@ -271,11 +272,14 @@ class _Merging:
 class _BucketMerge:
     """The statements of one merge, in a transaction of the caller's."""
 
-    def __init__(self, merging: _Merging, standing: _Standing, damaged: Sequence[str]) -> None:
+    def __init__(
+        self, merging: _Merging, standing: _Standing, damaged: Sequence[str] | None
+    ) -> None:
         self._merging = merging
         self._before = standing
         self._manifest = standing.manifest
-        self._damaged = frozenset(damaged)
+        self._whole = standing.damaged or damaged is not None
+        self._damaged = frozenset(damaged or ())
         self._locked = False
         self._counts = dict.fromkeys(
             ("added", "replaced", "removed", "described", "waiting", "kept", "healed"), 0
@@ -298,7 +302,7 @@ class _BucketMerge:
 
     def _batches(self) -> Iterator[list[str]]:
         bucket, merged = self._before.bucket, self._before.manifest.version
-        if self._before.damaged:
+        if self._whole:
             rows = self._run("everything", bucket=bucket).fetchall()
         else:
             rows = self._run("changed", bucket=bucket, merged=merged).fetchall()
@@ -365,7 +369,7 @@ class _BucketMerge:
 
     def _keep(self, manifest: _Manifest) -> None:
         """A manifest that was wrong, or whose bucket was, is counted anew."""
-        if self._before.damaged or self._damaged:
+        if self._whole:
             row = only_row(self._run("recount", bucket=self._before.bucket))
             manifest = _manifest(row, version=manifest.version)
         if manifest != self._before.manifest:
