@@ -22,6 +22,7 @@ ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = (
 )
 CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.raw_documents.build,
+    checks.raw_documents.build_deletions,
     checks.chunks.build,
     checks.embeddings.build,
     checks.vector_index.build,
