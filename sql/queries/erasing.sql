@@ -53,16 +53,6 @@ SELECT content_hash FROM (
     WHERE g.corpus = %(corpus)s AND s.doc_id = %(doc_id)s) c
 WHERE length(content_hash) > 0 ORDER BY content_hash;
 
--- name: corpora_with
--- Wherever an id is, or was, or is blocked.
-SELECT corpus FROM documents WHERE doc_id = %(doc_id)s
-UNION SELECT corpus FROM document_versions WHERE doc_id = %(doc_id)s
-UNION SELECT corpus FROM dead_letters WHERE doc_id = %(doc_id)s
-UNION SELECT corpus FROM hints WHERE doc_id = %(doc_id)s
-UNION SELECT corpus FROM erased_documents JOIN corpora USING (corpus)
-      WHERE doc_hash = sha256(convert_to(%(doc_id)s, 'UTF8'))
-ORDER BY corpus;
-
 -- name: duplicates
 -- Who else has, or had, one of its contents.
 SELECT corpus, doc_id FROM documents WHERE content_hash = ANY (%(contents)s)

@@ -67,12 +67,6 @@ class PostgresErasing:
             rows = connection.execute(_query("corpora_with"), {"doc_id": doc_id})
             return [row["corpus"] for row in rows]
 
-    def corpora_with(self, doc_id: str) -> list[str]:
-        """Corpora that have a document of this id, had one, or have erased one."""
-        with connect(self._url) as connection:
-            rows = connection.execute(_query("corpora_with"), {"doc_id": doc_id})
-            return [row["corpus"] for row in rows]
-
     def unblock(self, corpus: str, doc_id: str) -> bool:
         """Lets the next listing bring an erased document back; False if it was not blocked."""
         with connect(self._url) as connection:
