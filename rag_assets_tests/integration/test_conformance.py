@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from rag_assets.indexing.chunking import MarkdownChunker
-from rag_assets.indexing.parsing import TextParser
+from rag_assets.indexing.parsing import DocumentParser
 from rag_assets.model import Corpus
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
@@ -148,7 +148,7 @@ def test_a_site_replayed_commit_by_commit_equals_a_fresh_build_and_paid_each_tex
 
 def embedded_texts(corpus: Corpus, site: Site) -> set[str]:
     """What a build of this site alone would have to embed."""
-    parser, chunker = TextParser(corpus.parser), MarkdownChunker(corpus.chunking)
+    parser, chunker = DocumentParser(corpus.parser), MarkdownChunker(corpus.chunking)
     return {
         chunk.embedded_text
         for doc_id, content in site.items()

@@ -265,14 +265,16 @@ WHERE corpus = %(corpus)s AND state = 'live' AND content_hash = ANY (%(content_h
   AND NOT doc_id = ANY (%(gone)b::text[]);
 
 -- name: gone_lately
--- Deletions of the last 24 hours, or since the last approval, whose content lives nowhere else.
+-- Deletions of the last 24 hours, or since the last approval, whose content did not live on under
+-- another id; what became of it there later makes a move no deletion.
 SELECT count(*) AS gone FROM documents d JOIN corpora c USING (corpus)
 WHERE d.corpus = %(corpus)s AND d.state = 'deleted'
   AND d.observed_at > greatest(now() - interval '24 hours', c.judged_since)
   AND EXISTS (SELECT FROM document_versions v WHERE v.corpus = d.corpus AND v.doc_id = d.doc_id)
-  AND NOT EXISTS (SELECT FROM documents o
+  AND NOT EXISTS (SELECT FROM document_versions o
                   WHERE o.corpus = d.corpus AND o.content_hash = d.content_hash
-                    AND o.state = 'live' AND NOT o.doc_id = ANY (%(gone)b::text[]));
+                    AND o.doc_id <> d.doc_id AND NOT o.doc_id = ANY (%(gone)b::text[])
+                    AND (o.last_seen_at IS NULL OR o.last_seen_at > d.observed_at));
 
 -- name: live_before
 -- Documents that were there before then: what a share of deletions is a share of.
