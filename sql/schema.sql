@@ -293,7 +293,8 @@ CREATE TABLE published_index (
     retrieval    jsonb NOT NULL,
     run_id       text NOT NULL,
     reason       text NOT NULL,
-    published_at timestamptz NOT NULL DEFAULT now()
+    published_at timestamptz NOT NULL DEFAULT now(),
+    api_key_env  text -- the variable that holds the key of the embedder, if it is not the usual one
 );
 COMMENT ON TABLE published_index IS 'One row a corpus: the contract between building and reading';
 
@@ -376,8 +377,7 @@ BEGIN
             doc_id    text NOT NULL,
             ord       integer NOT NULL,
             frequency smallint NOT NULL,
-            words     integer NOT NULL,
-            PRIMARY KEY (stem, doc_id, ord) INCLUDE (frequency, words)
+            words     integer NOT NULL -- the primary key comes after the load
         );
         CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id, ord);
         ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
@@ -411,6 +411,14 @@ BEGIN
         FOR NO KEY UPDATE; -- a merge of another bucket may refer to this row meanwhile
     IF recipe.state <> 'building' THEN
         RETURN; -- another run has built it, or ended it
+    END IF;
+    -- In the order in which merges take the tables, so that nobody waits in a circle. Stems come in
+    -- no order: a key kept during the load would double its time, and nobody searches before.
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'p'
+                   AND conrelid = format('postings_%s', of_generation)::regclass) THEN
+        EXECUTE format(
+            'ALTER TABLE postings_%s ADD PRIMARY KEY (stem, doc_id, ord) INCLUDE (frequency, words)',
+            of_generation);
     END IF;
     EXECUTE format(
         'CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s'

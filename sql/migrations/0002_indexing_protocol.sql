@@ -105,6 +105,8 @@ CREATE TABLE embedding_claims (
 );
 COMMENT ON TABLE embedding_claims IS 'Texts that a run is about to pay for, so that no other does';
 
+ALTER TABLE published_index ADD api_key_env text;
+
 CREATE TABLE costs (
     run_id     text NOT NULL,
     corpus     text NOT NULL REFERENCES corpora ON DELETE CASCADE,
@@ -139,3 +141,93 @@ CREATE FUNCTION served_checksum(
 REVOKE ALL ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[])
     TO rag_assets_writer;
+
+-- Postings get their primary key after the load; those that have one already keep it.
+CREATE OR REPLACE FUNCTION create_generation(
+    for_corpus text, with_fingerprint text, with_parser text, with_chunker text,
+    with_embedder text, with_dimensions integer, with_m integer, with_ef_construction integer
+) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = rag_assets, public, pg_temp
+AS $$
+DECLARE
+    made integer;
+BEGIN
+    IF with_dimensions NOT BETWEEN 1 AND 4000 THEN
+        RAISE EXCEPTION 'halfvec indexes hold at most 4000 dimensions, not %', with_dimensions;
+    END IF;
+    INSERT INTO generations (corpus, state, fingerprint, parser, chunker, embedder, dimensions,
+                             hnsw_m, hnsw_ef_construction)
+    VALUES (for_corpus, 'building', with_fingerprint, with_parser, with_chunker, with_embedder,
+            with_dimensions, with_m, with_ef_construction)
+    RETURNING generation INTO made;
+
+    EXECUTE format($ddl$
+        CREATE TABLE index_%1$s (
+            doc_id    text NOT NULL,
+            ord       integer NOT NULL,
+            bucket    smallint NOT NULL,
+            acl       text[] NOT NULL,
+            text_hash bytea NOT NULL,
+            words     integer NOT NULL,
+            embedding halfvec(%2$s) NOT NULL,
+            PRIMARY KEY (doc_id, ord)
+        );
+        CREATE INDEX index_%1$s_by_bucket ON index_%1$s (bucket);
+        CREATE TABLE postings_%1$s (
+            stem      text NOT NULL,
+            doc_id    text NOT NULL,
+            ord       integer NOT NULL,
+            frequency smallint NOT NULL,
+            words     integer NOT NULL -- the primary key comes after the load
+        );
+        CREATE INDEX postings_%1$s_by_document ON postings_%1$s (doc_id, ord);
+        ALTER TABLE index_%1$s ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE index_%1$s FORCE ROW LEVEL SECURITY;
+        CREATE POLICY written ON index_%1$s TO rag_assets_writer USING (true) WITH CHECK (true);
+        CREATE POLICY visible ON index_%1$s FOR SELECT
+            USING (acl && (SELECT principals()));
+        CREATE VIEW served_%1$s WITH (security_barrier) AS
+            SELECT i.doc_id, i.ord, d.title, d.uri, d.content_hash, d.run_id, d.merged_at,
+                   c.heading_path, c.start_char, c.end_char, c.page, c.text, i.text_hash,
+                   i.embedding
+            FROM index_%1$s i
+            JOIN indexed_documents d ON d.generation = %1$s AND d.doc_id = i.doc_id
+            JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %3$L
+                         AND c.chunker = %4$L AND c.ord = i.ord;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON index_%1$s, postings_%1$s TO rag_assets_writer;
+        GRANT SELECT ON served_%1$s TO rag_assets_writer;
+        GRANT SELECT ON index_%1$s, served_%1$s TO rag_assets_reader;
+    $ddl$, made, with_dimensions, with_parser, with_chunker);
+    RETURN made;
+END $$;
+
+CREATE OR REPLACE FUNCTION build_vector_index(of_generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = rag_assets, public, pg_temp
+AS $$
+DECLARE
+    recipe generations;
+BEGIN
+    SELECT * INTO STRICT recipe FROM generations WHERE generation = of_generation
+        FOR NO KEY UPDATE; -- a merge of another bucket may refer to this row meanwhile
+    IF recipe.state <> 'building' THEN
+        RETURN; -- another run has built it, or ended it
+    END IF;
+    -- In the order in which merges take the tables, so that nobody waits in a circle. Stems come in
+    -- no order: a key kept during the load would double its time, and nobody searches before.
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'p'
+                   AND conrelid = format('postings_%s', of_generation)::regclass) THEN
+        EXECUTE format(
+            'ALTER TABLE postings_%s ADD PRIMARY KEY (stem, doc_id, ord) INCLUDE (frequency, words)',
+            of_generation);
+    END IF;
+    EXECUTE format(
+        'CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s'
+        ' USING hnsw (embedding halfvec_cosine_ops) WITH (m = %2$s, ef_construction = %3$s)',
+        of_generation, recipe.hnsw_m, recipe.hnsw_ef_construction);
+    -- Nothing has counted the new tables yet, and queries are planned by the counts.
+    EXECUTE format('ANALYZE index_%1$s, postings_%1$s', of_generation);
+    ANALYZE documents, document_texts, chunk_sets, chunks, embeddings, indexed_documents;
+    UPDATE generations SET state = 'candidate' WHERE generation = of_generation;
+END $$;
