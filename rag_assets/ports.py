@@ -213,8 +213,8 @@ class HeldBuckets(Protocol):
     ) -> Collection[bytes]:
         """Which of these contents a live document holds that is not one of those gone."""
 
-    def gone_lately(self, *, gone: Collection[str]) -> int:
-        """Documents deleted within a day, or since the last approval; not what lives on."""
+    def gone_lately(self, *, gone: Mapping[str, bytes]) -> int:
+        """Contents lost within a day, or since the last approval, beside those gone now."""
 
     def live_before(self) -> int:
         """Live documents that were there before this run, and before the source was doubted."""
@@ -306,6 +306,9 @@ class EmbeddingStore(Protocol):
 
         A text that no chunk has any more is left out.
         """
+
+    def let_go(self, generation: Generation, text_hashes: Sequence[bytes]) -> None:
+        """These will not be embedded by us: others may try."""
 
     def passages(self, generation: Generation, text_hashes: Sequence[bytes]) -> list[Passage]:
         """Where these texts stand in live documents of the generation's corpus."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import numpy as np
 import Stemmer
@@ -25,12 +26,14 @@ from rag_assets.model import (
     Found,
     Hint,
     Hit,
+    InputKind,
     Mark,
     ObservedDocument,
     ParsedDocument,
     ParseJob,
     PublishedIndex,
     QuestionTerm,
+    RequestLimits,
     RetrievalSettings,
     RunIdentity,
     SourceObject,
@@ -39,7 +42,7 @@ from rag_assets.model import (
     WhyWithheld,
     bucket_of,
 )
-from rag_assets.ports import Parser, Vectors
+from rag_assets.ports import Embedder, Parser, ProviderAnswer, Vectors
 
 STOP_WORDS = frozenset(
     re.findall(
@@ -102,6 +105,51 @@ class HashEmbedder:
                 f"{self.identity} has no vector for the text that begins {text[:40]!r}."
             )
         return vector / np.float32(length)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalProvider:
+    """Any embedder as a provider that costs nothing and has no limits, for the step that embeds."""
+
+    embedder: Embedder
+    metered: bool = False
+    texts: int = 256
+
+    @property
+    def limits(self) -> RequestLimits:
+        return RequestLimits(self.texts, tokens=10**9, tokens_a_text=10**9)
+
+    @property
+    def identity(self) -> str:
+        return self.embedder.identity
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedder.dimensions
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        if kind is InputKind.QUESTION:
+            return ProviderAnswer([self.embedder.embed_question(text) for text in texts], tokens=0)
+        return ProviderAnswer(list(self.embedder.embed_documents(texts)), tokens=0)
+
+
+@dataclass(slots=True)
+class StoppedClock:
+    """Time that passes only while somebody waits for it, and then at once."""
+
+    seconds: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def pause(self, seconds: float, *, unless: Event) -> None:
+        if not unless.is_set():
+            self.pauses.append(seconds)
+            self.seconds += seconds
 
 
 @dataclass(slots=True)
@@ -182,6 +230,7 @@ class InMemoryDocuments:
         """Takes a document out and blocks its id; runs that began before cannot record."""
         self.erased.add(hashlib.sha256(doc_id.encode()).digest())
         self.documents.pop(doc_id, None)
+        self.deleted.pop(doc_id, None)
         self.withheld.pop(doc_id, None)
         self.letters = {key: each for key, each in self.letters.items() if key[0] != doc_id}
         self.epochs[bucket] = self.epochs.get(bucket, 0) + 1
@@ -314,16 +363,15 @@ class HeldInMemory:
             content_hashes
         )
 
-    def gone_lately(self, *, gone: Collection[str]) -> int:
+    def gone_lately(self, *, gone: Mapping[str, bytes]) -> int:
         since = max(self._store.now - A_DAY, self._store.judged_since or self._store.now - A_DAY)
-        lives = {each.content_hash for each in self._live() if each.doc_id not in gone}
-        return sum(
-            when > since
-            and doc_id in self._store.first_live
-            and self._store.documents[doc_id].content_hash not in lives
+        lost = {
+            self._store.documents[doc_id].content_hash
             for doc_id, when in self._store.deleted.items()
-            if doc_id in self._store.documents
-        )
+            if when > since and doc_id in self._store.first_live
+        }
+        lives = {each.content_hash for each in self._live() if each.doc_id not in gone}
+        return len(lost - lives - set(gone.values()))
 
     def live_before(self) -> int:
         before = min([since for _, since in self._store.withheld.values()], default=self.since)

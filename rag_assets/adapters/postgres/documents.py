@@ -304,8 +304,9 @@ class HeldPostgresBuckets:
         )
         return frozenset(row["content_hash"] for row in rows)
 
-    def gone_lately(self, *, gone: Collection[str]) -> int:
-        return int(self._rows("gone_lately", gone=list(gone))[0]["gone"])
+    def gone_lately(self, *, gone: Mapping[str, bytes]) -> int:
+        [row] = self._rows("gone_lately", gone=list(gone), content_hashes=list(gone.values()))
+        return int(row["gone"])
 
     def live_before(self) -> int:
         doubted = self._rows("withheld_since")[0]["since"]
