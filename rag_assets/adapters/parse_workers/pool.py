@@ -46,8 +46,8 @@ class Limits:
     """What one document may take. More than this, and it becomes a dead letter."""
 
     memory_mb: int = 400
-    cpu_s: float = 60
-    wall_s: float = 180
+    cpu_s: float = 30
+    wall_s: float = 120
     """Longer than `cpu_s`, for a busy machine is no fault of the document."""
     content_mb: int = 100
     output_mb: int = 64

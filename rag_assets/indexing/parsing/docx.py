@@ -17,7 +17,7 @@ from rag_assets.errors import UnreadableDocumentError
 from rag_assets.indexing.parsing.writing import Writer, plain
 from rag_assets.model import ParsedDocument
 
-_MOST_XML = 256 * 1024 * 1024
+_MOST_XML = 64 * 1024 * 1024
 _PIECE = 64 * 1024
 _DEEPEST = 400
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"

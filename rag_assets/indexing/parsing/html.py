@@ -266,7 +266,7 @@ class _Reading:
         if (caption := table.css_first("caption")) is not None:
             self.writer.paragraph(self._text(caption))
         lines = [row for row in table.css("tr") if row.mem_id not in self._skipped]
-        cells = [list(row.css("th, td")) for row in lines]
+        cells = [[cell for cell in _children(row) if cell.tag in ("th", "td")] for row in lines]
         rows = [[self._text(cell) for cell in row] for row in cells]
         headed = bool(cells) and all(cell.tag == "th" for cell in cells[0])
         headed = headed or table.css_first("thead td") is not None
@@ -278,6 +278,13 @@ class _Reading:
 
     def _text(self, node: "LexborNode") -> str:
         return plain(" ".join(_texts(node, self._skipped)))
+
+
+def _children(node: "LexborNode") -> "Iterator[LexborNode]":
+    child = node.child
+    while child is not None:
+        yield child
+        child = child.next
 
 
 def _first_number(node: "LexborNode") -> int:

@@ -211,38 +211,34 @@ def _gap(spans: list[tuple[float, float]]) -> float | None:
 # --- headings, headers, footers -------------------------------------------------------------------
 
 
-def _without_running_heads(pages: list[list[_Line]]) -> list[list[_Line]]:
+def _without_running_heads(pages: Sequence[list[_Line]]) -> list[list[_Line]]:
     """Pages without page numbers and without lines that most of them repeat at top or bottom."""
-    repeated = Counter(
-        key for lines in pages for key in {_running(line) for line in _outermost(lines)}
-    )
+    edges = [_edge(lines) for lines in pages]
+    repeated = Counter(key for edge in edges for key in {_running(line) for line in edge})
     most = max(3, len(pages) * 0.4)
-    return [
-        [
-            line
-            for line in lines
-            if not (
-                line in (edge := _outermost(lines))
-                and (repeated[_running(line)] >= most or _is_page_number(line, edge))
-            )
-        ]
-        for lines in pages
-    ]
+    kept = []
+    for lines, edge in zip(pages, edges, strict=True):
+        heads = [line for line in edge if repeated[_running(line)] >= most]
+        heads += [line for line in lines[-1:] + lines[:1] if _is_page_number(line)]
+        kept.append([line for line in lines if line not in heads] if heads else lines)
+    return kept
 
 
-def _outermost(lines: list[_Line]) -> list[_Line]:
-    """The two highest and the two lowest lines."""
+def _edge(lines: Sequence[_Line]) -> list[_Line]:
+    """The two highest and the two lowest lines, if there is anything between them."""
+    if len(lines) <= 4:
+        return []
     by_height = sorted(lines, key=lambda line: line.bottom)
-    return [*by_height[:2], *by_height[2:][-2:]]
+    return [*by_height[:2], *by_height[-2:]]
 
 
 def _running(line: _Line) -> str:
     return _NUMBER.sub("#", line.text).casefold()
 
 
-def _is_page_number(line: _Line, edge: Sequence[_Line]) -> bool:
+def _is_page_number(line: _Line) -> bool:
     number = _PAGE_NUMBER.match(line.text)
-    return number is not None and number[1] == str(line.page + 1) and line is edge[0]
+    return number is not None and number[1] == str(line.page + 1)
 
 
 def _mark_outline(pages: list[list[_Line]], pdf: "PdfDocument") -> bool:
@@ -274,7 +270,7 @@ def _mark_larger(pages: list[list[_Line]]) -> None:
     sizes: Counter[int] = Counter()
     for line in (line for page in pages for line in page):
         sizes[round(line.size)] += len(line.text)
-    running = sizes.most_common(1)[0][0]
+    running = max(sizes, key=lambda size: sizes[size], default=0)
     larger = sorted((size for size in sizes if size >= _LARGER * running), reverse=True)
     for page in pages:
         for number, line in enumerate(page):
@@ -333,9 +329,16 @@ def _spacing(lines: Sequence[_Line]) -> float:
 
 
 def _right_edge(lines: Sequence[_Line], number: int, before: _Line) -> float:
-    """How far the lines around go that begin below one another."""
+    """How far the lines around go that begin below one another, the one before left aside.
+
+    The longest row of a table goes beyond all others; a full line of a paragraph does not.
+    """
     around = lines[max(number - 8, 0) : number + 8]
-    rights = [line.right for line in around if abs(line.left - before.left) <= 2 * before.size]
+    rights = [
+        line.right
+        for line in around
+        if line is not before and abs(line.left - before.left) <= 2 * before.size
+    ]
     return max(rights, default=before.right)
 
 
@@ -350,10 +353,18 @@ def _glue(before: _Line, after: _Line, *, edge: float, spacing: float) -> str | 
         return None
     if before.hyphenated:
         return "" if after.text[0].islower() else "-"
-    is_full = before.right >= edge - 0.2 * (edge - before.left)
+    is_full = _is_full(before, after, edge)
     if is_below and not _begins_anew(before, after):
-        return " " if is_full else "\n"
+        return " " if is_full or _goes_on(before, after) else "\n"
     return " " if not is_below and is_full and _goes_on(before, after) else None
+
+
+def _is_full(before: _Line, after: _Line, edge: float) -> bool:
+    """Whether the next word would not have fitted in, and no table row ends here."""
+    letter = (before.right - before.left) / len(before.text)
+    needed = (len(after.text.split(" ", 1)[0]) + 1) * letter
+    is_row = before.text[-1].isdigit() and not after.text[0].islower()
+    return not is_row and edge - needed <= before.right <= edge + 2 * letter
 
 
 def _is_below(before: _Line, after: _Line, spacing: float) -> bool:
