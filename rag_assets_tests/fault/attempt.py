@@ -14,7 +14,7 @@ from pathlib import Path
 from rag_assets_tests.fault.faults import SERVICE, Action, Fault
 from rag_assets_tests.fault.proxy import Gate, Link, Moment, Side
 from rag_assets_tests.fault.statements import Statements
-from rag_assets_tests.fault.worker import Ended, Job, work
+from rag_assets_tests.fault.worker import Ended, Job, Upgrade, work
 from rag_assets_tests.services.embedding_service import Behaviour, EmbeddingService
 from rag_assets_tests.services.faults import Fault as ServiceFault
 from rag_assets_tests.services.faults import Faults as ServiceFaults
@@ -134,12 +134,14 @@ class _RequestFaults(ServiceFaults):
     """The faults of the service, with the moments of its requests."""
 
     def __init__(self, faults: ServiceFaults, strikes: Strikes) -> None:
-        super().__init__(faults.seed, faults.rate, faults.kinds)
+        super().__init__()
+        self._faults = faults
         self._strikes = strikes
         self._requests = 0
 
     def next(self) -> ServiceFault | None:
         self._requests += 1
+        fault = self._faults.next()
         for side in Side:
             moment = Moment(SERVICE, self._requests, side)
             if not self._strikes.awaited(moment):
@@ -151,7 +153,7 @@ class _RequestFaults(ServiceFaults):
             timer.daemon = True
             timer.start()
             return ServiceFault.SLOW
-        return super().next()
+        return fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Ground:
     def begin(
         self,
         name: str,
-        job: Callable[[Gate, EmbeddingService], Job],
+        job: Callable[[Gate, EmbeddingService], Job | Upgrade],
         *,
         faults: Sequence[Fault] = (),
         service: ServiceFaults | None = None,

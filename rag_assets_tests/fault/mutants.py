@@ -1,16 +1,277 @@
-"""Deliberately broken protocols, one and more a promise: the tester must catch each."""
+"""Deliberately broken protocols: each is a change that a worker makes to itself before it begins.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Nothing of the tester knows them, so what it finds it finds by looking.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Self
+
+import numpy as np
+import psycopg
+
+from rag_assets.adapters.postgres import migrations, queries
+from rag_assets.adapters.postgres.chunks import PostgresChunks
+from rag_assets.adapters.postgres.documents import HeldPostgresBuckets
+from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
+from rag_assets.adapters.postgres.index import PostgresIndex
+from rag_assets.adapters.postgres.search import PostgresSearchIndex
+from rag_assets.errors import DatabaseError
+from rag_assets.indexing import observing, planning
+from rag_assets.model import Found, PublishedIndex
+from rag_assets.settings import DatabaseUrls
+
+Breaks = Callable[[], None]
+Opens = Callable[[DatabaseUrls], PostgresSearchIndex]
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """A change that is made in a worker's process before it begins."""
-
-    name: str
-    promise: str
-    breaks: Callable[[], None]
+class NotThereError(Exception):
+    """The protocol has changed, and this way to break it with it."""
 
 
-MUTANTS: dict[str, Mutant] = {}
+def _sql(stage: str, name: str, before: str, after: str) -> Breaks:
+    """A part of a named query reads otherwise; it keeps its name."""
+
+    def breaks() -> None:
+        blocks: dict[str, Any] = queries.load(stage)
+        if before not in blocks[name]:
+            raise NotThereError(f"{stage}.{name} has no {before!r}")
+        blocks[name] = blocks[name].replace(before, after)
+
+    return breaks
+
+
+def _void(stage: str, name: str, instead: str) -> Breaks:
+    """A named query does something else; its comment stays, and so does its name."""
+
+    def breaks() -> None:
+        blocks: dict[str, Any] = queries.load(stage)
+        comment = [line for line in blocks[name].splitlines() if line.startswith("--")]
+        blocks[name] = "\n".join([*comment, instead])
+
+    return breaks
+
+
+def _all(*several: Breaks) -> Breaks:
+    def breaks() -> None:
+        for each in several:
+            each()
+
+    return breaks
+
+
+def _untransacted(owner: type, method: str) -> Breaks:
+    """Every statement of a method is committed by itself."""
+    original = getattr(owner, method)
+
+    def untransacted(*args: Any, **options: Any) -> Any:
+        with _without_transactions():
+            return original(*args, **options)
+
+    return lambda: setattr(owner, method, untransacted)
+
+
+@contextmanager
+def _without_transactions() -> Iterator[None]:
+    real = psycopg.Connection.transaction
+    psycopg.Connection.transaction = lambda *_, **__: nullcontext()  # type: ignore[assignment,method-assign]  # that is the fault
+    try:
+        yield
+    finally:
+        psycopg.Connection.transaction = real  # type: ignore[method-assign]  # as it was
+
+
+# --- embeddings ----------------------------------------------------------------------------------
+
+
+def _kept_until_the_end() -> None:
+    """Paid vectors are committed together, when the last one has come."""
+    add, give = PostgresEmbeddings.add_embeddings, PostgresEmbeddings.unembedded
+    hoarded: list[tuple[Any, ...]] = []
+
+    def add_later(store: PostgresEmbeddings, *args: Any) -> None:
+        hoarded.append(args)
+
+    def give_and_add(store: PostgresEmbeddings, *args: Any, **options: Any) -> Iterator[Any]:
+        yield from give(store, *args, **options)
+        for each in hoarded:
+            add(store, *each)
+        hoarded.clear()
+
+    PostgresEmbeddings.add_embeddings = add_later  # type: ignore[method-assign]  # that is the fault
+    PostgresEmbeddings.unembedded = give_and_add  # type: ignore[method-assign,assignment]  # as above
+
+
+def _in_a_circle() -> None:
+    """Each text gets the vector of the next one."""
+    add = PostgresEmbeddings.add_embeddings
+
+    def add_wrongly(
+        store: PostgresEmbeddings, generation: Any, hashes: Sequence[bytes], vectors: Any, run: Any
+    ) -> None:
+        add(store, generation, hashes, np.roll(np.asarray(vectors), 1, axis=0), run)
+
+    PostgresEmbeddings.add_embeddings = add_wrongly  # type: ignore[method-assign]  # that is the fault
+
+
+# --- the index -----------------------------------------------------------------------------------
+
+
+def _remembers_versions() -> None:
+    """A bucket counts as merged even where documents wait."""
+    planned = PostgresIndex.__init__
+
+    def init(store: PostgresIndex, url: str, *, plan: Any) -> None:
+        def forgetful(compared: Any, **options: Any) -> Any:
+            from dataclasses import replace
+
+            return replace(plan(compared, **options), waiting_since=None)
+
+        planned(store, url, plan=forgetful)
+
+    PostgresIndex.__init__ = init  # type: ignore[method-assign]  # that is the fault
+
+
+def _always_notes() -> None:
+    """Every run says in the database that it was there."""
+    merge = PostgresIndex.merge
+
+    def noted(store: PostgresIndex, generation: Any, *args: Any, **options: Any) -> Any:
+        done = merge(store, generation, *args, **options)
+        with psycopg.connect(store._url, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE rag_assets.index_buckets SET merged_at = now() WHERE generation = %s",
+                (generation.number,),
+            )
+        return done
+
+    PostgresIndex.merge = noted  # type: ignore[method-assign]  # that is the fault
+
+
+def _unplanned_end() -> None:
+    """A merge whose outcome is unknown is taken for done; a worker goes on as if nothing were."""
+    merge = PostgresIndex.merge
+
+    def swallowed(store: PostgresIndex, *args: Any, **options: Any) -> Any:
+        try:
+            return merge(store, *args, **options)
+        except DatabaseError:
+            raise RuntimeError("what happened is not known") from None
+
+    PostgresIndex.merge = swallowed  # type: ignore[method-assign]  # that is the fault
+
+
+# --- the source ----------------------------------------------------------------------------------
+
+
+def _all_believed() -> None:
+    observing.believed = lambda **_: True  # type: ignore[assignment]  # that is the fault
+
+
+def _no_order() -> None:
+    planning._is_behind = lambda *_: False  # type: ignore[assignment]  # that is the fault
+
+
+def _untransacted_migration() -> None:
+    real = migrations.migrate
+
+    def untransacted(urls: DatabaseUrls) -> list[migrations.Migration]:
+        with _without_transactions():
+            return real(urls)
+
+    migrations.migrate = untransacted
+
+
+MUTANTS: dict[str, Breaks] = {
+    # I1
+    "chunks are marked as cut before they are written": _untransacted(PostgresChunks, "add_chunks"),
+    "what is observed is recorded piece by piece": _untransacted(HeldPostgresBuckets, "record"),
+    "a bucket counts as merged while documents wait": _remembers_versions,
+    "a run that leaves a bucket to another forgets it": _void(
+        "documents", "request_bucket", "SELECT 1"
+    ),
+    "a hint is forgotten that came after the look": _sql(
+        "documents", "forget_hints", "AND h.seq <= d.seq", ""
+    ),
+    "lost rows are not missed": _sql(
+        "index",
+        "standing",
+        "(SELECT count(*) FROM {index} i WHERE i.bucket = b.bucket)",
+        "coalesce(m.chunks, 0)",
+    ),
+    # I2
+    "old rows go before new ones come": _untransacted(PostgresIndex, "merge"),
+    # I3
+    "no lock and no fence": _all(
+        _void("documents", "hold_bucket", "SELECT 1"),
+        _void("documents", "try_bucket", "SELECT true AS got"),
+        _sql("documents", "next_epoch", "AND b.epoch = %(epoch)s", "AND %(epoch)s > 0"),
+    ),
+    "an older revision overwrites a newer one": _no_order,
+    # I4
+    "no fence against an erasure": _sql(
+        "documents", "next_epoch", "AND b.epoch = %(epoch)s", "AND %(epoch)s > 0"
+    ),
+    "an erased document is listed again": _sql(
+        "documents", "erased", "WHERE corpus = %(corpus)s", "WHERE corpus = %(corpus)s AND false"
+    ),
+    "rows of what has left stay": _sql(
+        "index", "delete_rows", "WHERE doc_id", "WHERE doc_id LIKE 'none' AND doc_id"
+    ),
+    # I5
+    "every run writes that it was there": _always_notes,
+    # I6
+    "vectors are kept until the last has come": _kept_until_the_end,
+    # I7
+    "a dead letter outlives its cause": _void("documents", "clear_dead_letters", "SELECT 1"),
+    # I8
+    "a vector is stored under another text": _in_a_circle,
+    # I11
+    "all deletions are believed": _all_believed,
+    # I13
+    "a migration is recorded apart from what it does": _untransacted_migration,
+    # I12
+    "a failure is told in nobody's words": _unplanned_end,
+}
+
+
+# --- readers -------------------------------------------------------------------------------------
+
+
+class Unsnapped(PostgresSearchIndex):
+    """Each statement of a request sees the index as it is then."""
+
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        assert self._connection is not None
+        self._connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return entered
+
+
+class Wavering(PostgresSearchIndex):
+    """A request that is slow to begin reads what is published by then."""
+
+    def find(self, index: PublishedIndex, **asked: Any) -> Found:
+        time.sleep(0.03)
+        return super().find(self.published(index.corpus), **asked)
+
+
+class Impatient(PostgresSearchIndex):
+    """Takes what one walk through the graph gives, seen or unseen."""
+
+    def find(self, index: PublishedIndex, **asked: Any) -> Found:
+        blocks: dict[str, Any] = queries.load("search")
+        whole = blocks["begin_request"]
+        blocks["begin_request"] = whole.replace("'strict_order'", "'off'")
+        try:
+            return super().find(index, **asked)
+        finally:
+            blocks["begin_request"] = whole
+
+
+READERS: dict[str, Opens] = {
+    "a reader without a snapshot": lambda urls: Unsnapped(urls.reader),
+    "a reader that takes the generation twice": lambda urls: Wavering(urls.reader),
+    "a reader that does not walk on": lambda urls: Impatient(urls.reader),
+}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from rag_assets.indexing.chunking import MarkdownChunker
-from rag_assets.indexing.parsing import TextParser
+from rag_assets.indexing.parsing import DocumentParser
+from rag_assets.indexing.planning import FEW
 from rag_assets.model import Chunk, Corpus
 from rag_assets_tests.fault.reader import Snapshot
 from rag_assets_tests.fault.source import History, Revision
@@ -36,28 +37,31 @@ class Oracle:
 
     def __init__(self, corpus: Corpus, history: History) -> None:
         self._history = history
-        self._parser = TextParser(corpus.parser)
-        self._chunkers = [MarkdownChunker(corpus.chunking)]
-        self._served: dict[tuple[str, str], tuple[Chunk, ...]] = {}
+        self._parser = DocumentParser(corpus.parser)
+        self._chunker = MarkdownChunker(corpus.chunking).identity
+        self._chunks: dict[tuple[str, str, str], tuple[Chunk, ...]] = {}
+        self.chunkers: dict[int, str] = {}
+        """Generation to the identity of its chunker, where it is not the corpus's first."""
 
-    def chunks(self, doc_id: str, revision: Revision) -> tuple[Chunk, ...]:
+    def chunks(self, doc_id: str, revision: Revision, generation: int = 0) -> tuple[Chunk, ...]:
         """None of a document that is not there or that is poison."""
         if revision.content is None or is_poison(revision.content):
             return ()
-        key = (doc_id, revision.content)
-        if key not in self._served:
+        chunker = self.chunkers.get(generation, self._chunker)
+        key = (doc_id, revision.content, chunker)
+        if key not in self._chunks:
             parsed = self._parser.parse(revision.bytes, doc_id=doc_id)
-            self._served[key] = self._chunkers[0].split(parsed)
-        return self._served[key]
+            self._chunks[key] = MarkdownChunker.from_identity(chunker).split(parsed)
+        return self._chunks[key]
 
-    def passages(self, doc_id: str, revision: Revision) -> Passages:
-        return tuple((chunk.ord, chunk.text) for chunk in self.chunks(doc_id, revision))
+    def passages(self, doc_id: str, revision: Revision, generation: int = 0) -> Passages:
+        chunks = self.chunks(doc_id, revision, generation)
+        return tuple((chunk.ord, chunk.text) for chunk in chunks)
 
-    @property
-    def now(self) -> dict[str, Passages]:
+    def now(self, generation: int) -> dict[str, Passages]:
         """What is served when everything has come to rest."""
         found = {
-            doc_id: self.passages(doc_id, revisions[-1])
+            doc_id: self.passages(doc_id, revisions[-1], generation)
             for doc_id, revisions in self._history.documents.items()
         }
         return {doc_id: passages for doc_id, passages in found.items() if passages}
@@ -69,55 +73,67 @@ class Oracle:
             chunk.embedded_text
             for doc_id, revisions in self._history.documents.items()
             for revision in revisions
-            for chunk in self.chunks(doc_id, revision)
+            for generation in {0, *self.chunkers}
+            for chunk in self.chunks(doc_id, revision, generation)
         }
 
     # --- what readers saw ------------------------------------------------------------------------
 
     def half_reads(self, snapshots: Sequence[Snapshot]) -> Iterator[Broken]:
-        """I2: one revision of each document, whole."""
+        """I2: one revision of each document, whole. I10: as the generation that was asked has it."""
         for number, snapshot in enumerate(snapshots):
             for doc_id, passages in snapshot.documents.items():
-                known = {self.passages(doc_id, each) for each in self._history.documents[doc_id]}
-                if passages not in known or snapshot.contents[doc_id] != 1:
-                    ords = [ord_ for ord_, _ in passages]
-                    yield Broken("I2", f"read {number} has {doc_id} with passages {ords}")
+                if self._known(doc_id, passages, snapshot.generation):
+                    if snapshot.contents[doc_id] == 1:
+                        continue
+                elif any(self._known(doc_id, passages, each) for each in self.chunkers):
+                    yield Broken("I10", f"read {number} has {doc_id} as another generation has it")
+                    continue
+                ords = [ord_ for ord_, _ in passages]
+                yield Broken("I2", f"read {number} has {doc_id} with passages {ords}")
+
+    def _known(self, doc_id: str, passages: Passages, generation: int) -> bool:
+        revisions = self._history.documents[doc_id]
+        return any(self.passages(doc_id, each, generation) == passages for each in revisions)
 
     def backwards(self, snapshots: Sequence[Snapshot]) -> Iterator[Broken]:
-        """I3 and I11: what readers saw follows the source's order, and leaves out what it must."""
-        if not snapshots:
-            return
+        """I2, I3 and I11: what readers saw of a document follows the order of the source."""
+        vanished = 0
         for doc_id, revisions in self._history.documents.items():
-            seen = [snapshot.documents.get(doc_id, ()) for snapshot in snapshots]
-            order = [(), *(self.passages(doc_id, revision) for revision in revisions)]
+            order = [Revision(0, None), *revisions]
             at = 0
-            for number, passages in enumerate(seen):
-                later = [place for place in range(at, len(order)) if order[place] == passages]
-                if later:
-                    at = later[0]
-                elif not passages:
-                    yield Broken("I11", f"read {number} has lost {doc_id}, which never left")
-                    break
-                elif () in order[:at] and passages in order[: at + 1]:
-                    yield Broken("I3", f"read {number} has an old {doc_id} again")
-                    break
+            for number, snapshot in enumerate(snapshots):
+                seen = snapshot.documents.get(doc_id, ())
+                fits = [
+                    place
+                    for place, revision in enumerate(order[at:], at)
+                    if self.passages(doc_id, revision, snapshot.generation) == seen
+                ]
+                if fits:
+                    at = fits[0]
+                    continue
+                if seen:
+                    yield Broken("I3", f"read {number} has {doc_id} as it was before")
                 else:
-                    yield Broken("I3", f"read {number} has {doc_id} as it never was, or was before")
-                    break
+                    vanished += 1
+                    yield Broken("I2", f"read {number} has {doc_id} in no revision")
+                break
+        if vanished > FEW:
+            yield Broken("I11", f"{vanished} documents vanished that never left")
 
-    def one_generation(
-        self, snapshots: Sequence[Snapshot], recipes: Mapping[int, str]
+    def models(
+        self, snapshots: Sequence[Snapshot], embedders: Mapping[int, str]
     ) -> Iterator[Broken]:
-        """I10: a request reads one generation, with that generation's model."""
+        """I10: a question is embedded by the model of the generation that is asked."""
         for number, snapshot in enumerate(snapshots):
-            if recipes.get(snapshot.generation) != snapshot.embedder:
-                yield Broken("I10", f"read {number} asked generation {snapshot.generation} wrongly")
+            if embedders.get(snapshot.generation) != snapshot.embedder:
+                yield Broken("I10", f"read {number} asked {snapshot.generation} by another model")
 
     # --- what is there in the end ----------------------------------------------------------------
 
     def served(self, last: Snapshot) -> Iterator[Broken]:
         """I1, I4 and I9: after rest a reader finds exactly what the source has."""
-        wanted = self.now
+        wanted = self.now(last.generation)
         for doc_id in wanted.keys() - last.documents.keys():
             yield Broken("I1", f"{doc_id} is lost")
         for doc_id in last.documents.keys() - wanted.keys():

@@ -3,18 +3,24 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.search import PostgresSearchIndex
 from rag_assets.errors import NotPublishedError, RagAssetsError
-from rag_assets.model import Hit
+from rag_assets.model import Hit, PublishedIndex
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.fault.worker import DIMENSIONS
 from rag_assets_tests.services.vectors import vector_of
 
 PAUSE_S = 0.01
-QUESTION = "Which slate roof is above the cellar?"
+QUESTION = "Whither?"
+"""No document has a word of it: all is found by its vector."""
+
+
+Opens = Callable[[DatabaseUrls], PostgresSearchIndex]
+"""How a reader comes to its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Reader:
 
     urls: DatabaseUrls
     corpus: str
+    opens: Opens = wiring.search_index
     snapshots: list[Snapshot] = field(default_factory=list)
     reads: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -61,7 +68,7 @@ class Reader:
     def _poll(self) -> None:
         while not self._over.is_set():
             try:
-                with wiring.search_index(self.urls) as index:
+                with self.opens(self.urls) as index:
                     while not self._over.wait(PAUSE_S):
                         self.see(look(index, self.corpus))
             except NotPublishedError:
@@ -74,9 +81,11 @@ class Reader:
                 time.sleep(PAUSE_S)
 
 
-def look(index: PostgresSearchIndex, corpus: str) -> Snapshot:
+def look(
+    index: PostgresSearchIndex, corpus: str, published: PublishedIndex | None = None
+) -> Snapshot:
     """One request for all that everyone may see."""
-    published = index.published(corpus)
+    published = published or index.published(corpus)
     vector = vector_of(QUESTION, dimensions=DIMENSIONS)
     found = index.find(published, question=QUESTION, vector=vector, principals=("everyone",))
     return snapshot(published.generation, published.embedder, found.hits)

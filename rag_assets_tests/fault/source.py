@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,20 @@ from rag_assets.errors import SourceError
 from rag_assets.model import SourceObject
 from rag_assets_tests.services.embedding_service import REJECTED_MARK
 
-_WORDS = ["slate", "rose", "cellar", "bottle", "garden", "roof", "river", "copper", "lantern", "harbour", "orchard", "ledger"]
+_WORDS = [
+    "slate",
+    "rose",
+    "cellar",
+    "bottle",
+    "garden",
+    "roof",
+    "river",
+    "copper",
+    "lantern",
+    "harbour",
+    "orchard",
+    "ledger",
+]
 
 
 class Listing(StrEnum):
@@ -54,7 +68,8 @@ class History:
     documents: dict[str, list[Revision]] = field(default_factory=dict)
     listing: Listing = Listing.WHOLE
     left_out: frozenset[str] = frozenset()
-    erased: set[str] = field(default_factory=set)
+    erased: dict[str, Revision] = field(default_factory=dict)
+    """What the source goes on listing, to no avail."""
     clock: int = 0
 
     def now(self, doc_id: str) -> str | None:
@@ -69,6 +84,12 @@ class History:
         self.clock += 1
         self.documents.setdefault(doc_id, []).append(Revision(self.clock, content))
 
+    def erase(self, doc_id: str) -> None:
+        """Somebody wants it gone for good, whatever the source says from now on."""
+        if doc_id not in self.erased:
+            self.erased[doc_id] = self.documents[doc_id][-1]
+        self.put(doc_id, None)
+
     def rename(self, doc_id: str, other: str) -> None:
         content = self.now(doc_id)
         self.put(other, content)
@@ -80,18 +101,33 @@ class History:
 
     def save(self) -> None:
         """In one step: a worker sees the source before or after."""
-        told = {
-            "revs": self.revs,
-            "listing": self.listing,
-            "left_out": sorted(self.left_out),
-            "documents": {
-                doc_id: [asdict(each) for each in revisions[-2:]]
-                for doc_id, revisions in self.documents.items()
-            },
-        }
-        unfinished = self.file.with_suffix(".new")
-        unfinished.write_text(json.dumps(told))
-        unfinished.replace(self.file)
+        erased = {doc_id: [revision] for doc_id, revision in self.erased.items()}
+        latest = {doc_id: revisions[-2:] for doc_id, revisions in self.documents.items()}
+        _write(self.file, latest | erased, self.listing, self.left_out, revs=self.revs)
+
+    def save_as_it_should_be(self, file: Path) -> None:
+        """The source of a fresh build: whole, and without what was erased."""
+        latest = {doc_id: revisions[-1:] for doc_id, revisions in self.documents.items()}
+        _write(file, latest, Listing.WHOLE, (), revs=self.revs)
+
+
+def _write(
+    file: Path,
+    documents: Mapping[str, Sequence[Revision]],
+    listing: Listing,
+    left_out: Iterable[str],
+    *,
+    revs: bool,
+) -> None:
+    told = {
+        "revs": revs,
+        "listing": listing,
+        "left_out": sorted(left_out),
+        "documents": {doc_id: list(map(asdict, each)) for doc_id, each in documents.items()},
+    }
+    unfinished = file.with_suffix(".new")
+    unfinished.write_text(json.dumps(told))
+    unfinished.replace(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,31 +177,34 @@ def _object(doc_id: str, revision: Revision, *, numbered: bool) -> SourceObject:
 # --- documents -----------------------------------------------------------------------------------
 
 
-def document(random: Random, *, passages: int) -> str:
-    """Passages that are cut apart, no two of any trial alike."""
-    return "\n".join(passage(random) for _ in range(passages))
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes documents of passages that are cut apart; no two passages of any trial are alike."""
 
+    random: Random
+    mark: str
+    """What tells its trial from all others of the same seed."""
 
-def passage(random: Random) -> str:
-    words = " ".join(random.choices(_WORDS, k=12))
-    return f"# Part {random.getrandbits(64):016x}\n\nThe {words}.\n"
+    def document(self) -> str:
+        return "\n".join(self.passage() for _ in range(self.random.randint(1, 3)))
 
+    def passage(self) -> str:
+        words = " ".join(self.random.choices(_WORDS, k=12))
+        return f"# Part {self.mark} {self.random.getrandbits(48):012x}\n\nThe {words}.\n"
 
-def edited(random: Random, content: str) -> str:
-    """One passage is another, one more, or one less: the others need no new vector."""
-    passages = content.split("\n# ")
-    passages = [passages[0], *("# " + each for each in passages[1:])]
-    place = random.randrange(len(passages))
-    match random.choice(("change", "change", "add", "drop")):
-        case "add":
-            passages.insert(place, passage(random))
-        case "drop" if len(passages) > 1:
-            del passages[place]
-        case _:
-            passages[place] = passage(random)
-    return "\n".join(each.strip("\n") + "\n" for each in passages)
+    def edited(self, content: str) -> str:
+        """One passage is another, one more, or one less: the others need no new vector."""
+        passages = re.split(r"(?m)^(?=# )", content)[1:]
+        place = self.random.randrange(len(passages))
+        match self.random.choice(("change", "change", "add", "drop")):
+            case "add":
+                passages.insert(place, self.passage())
+            case "drop" if len(passages) > 1:
+                del passages[place]
+            case _:
+                passages[place] = self.passage()
+        return "\n".join(each.strip("\n") + "\n" for each in passages)
 
-
-def refused(random: Random) -> str:
-    """A document with one passage that the embedding service refuses."""
-    return document(random, passages=1) + f"\n# Refused\n\n{REJECTED_MARK} {passage(random)}"
+    def refused(self) -> str:
+        """A document with one passage that the embedding service refuses."""
+        return f"{self.passage()}\n{self.passage()}{REJECTED_MARK}\n"

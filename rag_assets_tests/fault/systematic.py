@@ -7,6 +7,7 @@ from random import Random
 from rag_assets_tests.fault.faults import SERVICE, Action, Fault
 from rag_assets_tests.fault.proxy import Moment, Side
 from rag_assets_tests.fault.trials import Findings, Trial
+from rag_assets_tests.fault.worker import WHOLE_RUN, Step
 from rag_assets_tests.fault.world import World
 
 DOCUMENTS = 8
@@ -43,15 +44,15 @@ def first_runs(world: World, *, seed: int, sample: float, mutant: str = "") -> I
     """A corpus of its own for each moment of the run that makes and publishes it."""
     watched = Trial(world, seed)
     watched.fill_source(DOCUMENTS)
-    attempt = watched.run(publishes=True)
+    attempt = watched.run(steps=(*WHOLE_RUN, Step.PUBLISH))
     chosen = moments(attempt.gate.seen, attempt.service.account.requests)
     for number, moment in enumerate(_sampled(chosen, seed, sample)):
         trial = Trial(world, seed + number + 1, mutant=mutant)
         with trial:
             trial.fill_source(DOCUMENTS)
-            trial.run(Fault(Action.KILL, moment), publishes=True)
+            trial.run(Fault(Action.KILL, moment), steps=(*WHOLE_RUN, Step.PUBLISH))
             trial.watch()
-            trial.rest(publishes=True)
+            trial.rest(steps=(*WHOLE_RUN, Step.PUBLISH))
             yield trial.judge_all()
 
 

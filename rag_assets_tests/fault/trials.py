@@ -1,5 +1,6 @@
 """One corpus that lives through faults, watched by a reader and judged by the oracle."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,21 +11,40 @@ from typing import Self
 import numpy as np
 
 from rag_assets import wiring
-from rag_assets.model import ChunkingSettings, Corpus, LocalFilesSettings, RetrievalSettings
+from rag_assets.errors import RagAssetsError
+from rag_assets.model import (
+    ChunkingSettings,
+    Corpus,
+    Generation,
+    LocalFilesSettings,
+    RetrievalSettings,
+    RunIdentity,
+)
 from rag_assets.ports import Vectors
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.fault import source
 from rag_assets_tests.fault.attempt import Attempt
 from rag_assets_tests.fault.faults import Fault
 from rag_assets_tests.fault.oracle import Broken, Oracle, equal, is_poison, sane
-from rag_assets_tests.fault.reader import Reader, look
-from rag_assets_tests.fault.source import History, Listing
-from rag_assets_tests.fault.worker import TEXTS_A_CALL, Job, ServedEmbedder, chain_of
+from rag_assets_tests.fault.proxy import Gate
+from rag_assets_tests.fault.reader import Opens, Reader, look
+from rag_assets_tests.fault.source import UNREADABLE, History, Listing, WatchedSource, Writer
+from rag_assets_tests.fault.worker import (
+    TEXTS_A_CALL,
+    WHOLE_RUN,
+    Job,
+    ServedEmbedder,
+    Step,
+    chain_of,
+)
 from rag_assets_tests.fault.world import World
 from rag_assets_tests.integration.flow import Chain, rows
+from rag_assets_tests.services.faults import Fault as ServiceFault
 from rag_assets_tests.services.faults import Faults as ServiceFaults
 
 BUCKETS = 2
+SLOW_S = 0.05
+FEWEST = 4
+"""With fewer documents than these, every change adds one."""
 ROUNDS_TO_REST = 4
 """Runs without faults after which all must be in order; the first ones may find a lock that the
 server has not taken from the dead yet."""
@@ -53,11 +73,21 @@ class Findings:
 class Trial:
     """A corpus of its own in the common database."""
 
-    def __init__(self, world: World, seed: int, *, mutant: str = "", revs: bool = False) -> None:
+    def __init__(
+        self,
+        world: World,
+        seed: int,
+        *,
+        mutant: str = "",
+        revs: bool = False,
+        opens: Opens = wiring.search_index,
+        slowly: bool = False,
+    ) -> None:
         self.world = world
         self.random = Random(seed)
         self.findings = Findings(seed)
         self.name = f"trial_{seed}_{world.trials}"
+        self._writer = Writer(self.random, f"{seed}.{world.trials}")
         world.trials += 1
         self.corpus = Corpus(
             self.name,
@@ -71,56 +101,76 @@ class Trial:
         self._mutant = mutant
         self._attempts: list[Attempt] = []
         self._watching = ExitStack()
-        self._reader = Reader(world.urls, self.name)
+        self._opens = opens
+        self._reader = Reader(self._way_to_read(slowly=slowly), self.name, opens)
+
+    def _way_to_read(self, *, slowly: bool) -> DatabaseUrls:
+        """A slow reader's requests last long enough for merges to come in between."""
+        if not slowly:
+            return self.world.urls
+        gate = Gate(
+            self.world.folder / f"{self.name}_reader",
+            self.world.urls.reader,
+            statements=self.world.ground.statements,
+            awaited=lambda moment: moment.statement == "search.nearest",
+            meets=lambda *_: time.sleep(SLOW_S),
+        )
+        self._watching.callback(gate.close)
+        return replace(self.world.urls, reader=gate.url(self.world.urls.reader))
 
     # --- the source ------------------------------------------------------------------------------
 
     def fill_source(self, documents: int) -> None:
         for number in range(documents):
-            text = source.document(self.random, passages=self.random.randint(1, 3))
+            text = self._writer.document()
             self.history.put(f"doc_{number:02}.md", text)
         self.history.save()
 
     def edit(self, changes: int) -> None:
         """So many changes of so many kinds, all visible at once."""
         for _ in range(changes):
-            self._change(self.random.choice(_CHANGES))
+            self._change(self.random.choice(_CHANGES), None)
         self.history.save()
 
     def edit_all_ways(self) -> None:
         for kind in _CHANGES[:4]:
-            self._change(kind)
+            self._change(kind, None)
         self.history.save()
 
-    def _change(self, kind: str) -> None:
+    def change(self, kind: str, doc_id: str | None = None) -> str:
+        """Says which document it changed."""
+        changed = self._change(kind, doc_id)
+        self.history.save()
+        return changed
+
+    def _change(self, kind: str, named: str | None) -> str:
         live = sorted(self.history.live)
-        if len(live) < 4:
-            kind = "add"
-        doc_id = self.random.choice(live) if live else ""
+        doc_id = named or (self.random.choice(live) if len(live) >= FEWEST else self._new_id())
+        content = self.history.now(doc_id)
         match kind:
-            case "edit":
-                before = self.history.live[doc_id]
-                text = "" if is_poison(before) else before
-                self.history.put(
-                    doc_id, source.edited(self.random, text or source.passage(self.random))
-                )
-            case "delete":
+            case "edit" if content:
+                good = self._writer.passage() if is_poison(content) else content
+                self.history.put(doc_id, self._writer.edited(good))
+            case "delete" if content:
                 self.history.put(doc_id, None)
-            case "rename":
+            case "rename" if content:
                 self.history.rename(doc_id, self._new_id())
-            case "copy":
-                self.history.put(self._new_id(), self.history.now(doc_id))
-            case "revert" if len(self.history.documents[doc_id]) > 1:
+            case "copy" if content:
+                self.history.put(self._new_id(), content)
+            case "revert" if len(self.history.documents.get(doc_id, ())) > 1:
                 self.history.put(doc_id, self.history.documents[doc_id][-2].content)
-            case "spoil":
-                self.history.put(doc_id, source.UNREADABLE)
+            case "spoil" if content:
+                self.history.put(doc_id, UNREADABLE)
             case _:
-                text = source.document(self.random, passages=self.random.randint(1, 3))
+                text = self._writer.document()
                 self.history.put(self._new_id(), text)
+        return doc_id
 
     def _new_id(self) -> str:
         """Sometimes that of a document that has left."""
-        left = sorted(self.history.documents.keys() - self.history.live.keys())
+        left = sorted(
+            self.history.documents.keys() - self.history.live.keys() - self.history.erased.keys()
+        )
         if left and self.random.random() < 0.4:
             return self.random.choice(left)
         return f"doc_{len(self.history.documents):02}.md"
@@ -132,9 +182,13 @@ class Trial:
         faults: Sequence[Fault] = (),
         *,
         service: ServiceFaults | None = None,
-        buckets: tuple[int, ...] | None = None,
-        publishes: bool = False,
+        listed: Sequence[ServiceFault | None] = (),
+        steps: tuple[Step, ...] = WHOLE_RUN,
+        waits: bool = True,
+        hinted: bool = False,
     ) -> Attempt:
+        service = service or ServiceFaults()
+        service.add(listed)
         name = f"{self.name}_{len(self._attempts)}"
         attempt = self.world.ground.begin(
             name,
@@ -144,9 +198,10 @@ class Trial:
                 source=self.history.file,
                 service=answering.openai_url,
                 run_id=name,
-                buckets=buckets,
                 mutant=self._mutant,
-                publishes=publishes,
+                steps=steps,
+                waits=waits,
+                hinted=hinted,
             ),
             faults=faults,
             service=service,
@@ -164,21 +219,26 @@ class Trial:
                 f"service: {name}" for name in attempt.service.account.faults.elements()
             )
             if attempt.hung:
-                self._broke("I12", f"a worker hung after {_told(struck)}")
+                self.broke("I12", f"a worker hung after {_told(struck)}")
             elif attempt.ended and not attempt.ended.expected:
-                self._broke("I12", f"{attempt.ended.error} after {_told(struck)}")
+                self.broke("I12", f"{attempt.ended.error} after {_told(struck)}")
 
     def run(
-        self, *faults: Fault, publishes: bool = False, service: ServiceFaults | None = None
+        self,
+        *faults: Fault,
+        steps: tuple[Step, ...] = WHOLE_RUN,
+        service: ServiceFaults | None = None,
+        listed: Sequence[ServiceFault | None] = (),
     ) -> Attempt:
-        attempt = self.begin(faults, publishes=publishes, service=service)
+        """One worker, from its beginning to its end."""
+        attempt = self.begin(faults, steps=steps, service=service, listed=listed)
         self.end(attempt)
         return attempt
 
     def start(self, documents: int) -> None:
         """From nothing to a published index with a reader before it."""
         self.fill_source(documents)
-        self.run(publishes=True)
+        self.run(steps=(*WHOLE_RUN, Step.PUBLISH))
         self.watch()
 
     def watch(self) -> None:
@@ -189,35 +249,73 @@ class Trial:
         """The statements of the latest run."""
         return self._attempts[-1].gate.seen
 
-    def rest(self, *, publishes: bool = False) -> None:
+    def rest(self, *, steps: tuple[Step, ...] = WHOLE_RUN) -> None:
         """Runs without a fault until one has nothing to complain of."""
         self.history.list_as(Listing.WHOLE)
         for _ in range(ROUNDS_TO_REST):
-            attempt = self.run(publishes=publishes)
+            attempt = self.run(steps=steps)
             if attempt.clean and not attempt.paid:
                 return
         if not attempt.clean:
             error = attempt.ended.error if attempt.ended else "no end"
-            self._broke("I1", f"a run without faults fails: {error}")
+            self.broke("I1", f"a run without faults fails: {error}")
+
+    # --- what people do --------------------------------------------------------------------------
+
+    def hint(self, doc_id: str) -> None:
+        self._chain().stores.documents.add_hints(self.name, [doc_id])
+
+    def erase(self, doc_id: str | None = None) -> str:
+        """The source goes on listing it."""
+        doc_id = doc_id or self.random.choice(sorted(self.history.live))
+        self.history.erase(doc_id)
+        self._chain().stores.erasing.erase(self.name, doc_id, RunIdentity("eraser", "code-1"))
+        return doc_id
+
+    def lose_rows(self) -> None:
+        chain = self._chain()
+        doc_id = self.random.choice(sorted(self.history.live))
+        query = f"DELETE FROM index_{chain.newest.number} WHERE doc_id = %(doc_id)s RETURNING ord"
+        assert rows(self.world.urls.writer, query, doc_id=doc_id)
+        self.findings.faults["rows lost"] += 1
+
+    def cut_otherwise(self) -> None:
+        """The next run opens a new generation."""
+        self.corpus = replace(self.corpus, chunking=ChunkingSettings(max_chars=70, min_chars=20))
+
+    def publish_the_other(self) -> None:
+        """Of two living generations that have caught up."""
+        chain = self._chain()
+        published = chain.published().generation
+        [other] = [each for each in chain.living if each.number != published]
+        chain.publish(other)
 
     # --- judging ---------------------------------------------------------------------------------
 
     def judge(self) -> None:
         """At rest: what readers find, without a look at the tables."""
-        with wiring.search_index(self.world.urls) as index:
-            last = look(index, self.name)
+        try:
+            with self._opens(self.world.urls) as index:
+                last = look(index, self.name)
+        except RagAssetsError as error:
+            self.broke("I12", f"nothing can be read: {error}")
+            return
         self._reader.see(last)
+        self._learn_recipes()
         self.findings.note(self.oracle.served(last))
 
     def judge_all(self) -> Findings:
         """At the end: everything that was promised."""
         chain = self._chain()
+        if not chain.living:
+            self.broke("I1", "no generation was ever built")
+            return self.findings
         before, requests = self.world.written(), self.run()
         if self.world.written() != before or requests.paid:
-            self._broke("I5", f"a run without a change writes, or pays {requests.paid} texts")
+            self.broke("I5", f"a run without a change writes, or pays {requests.paid} texts")
         self.judge()
         self._watching.close()
-        self._judge_reads(chain)
+        self.judge_reads()
         self._judge_cost(chain)
         self.findings.note(equal(chain.holds(), self._fresh().holds()))
         self.findings.note(
@@ -232,15 +330,38 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self._watching.close()
 
-    def _judge_reads(self, chain: Chain) -> None:
-        seen = self._reader.snapshots
-        self.findings.reads += self._reader.reads
+    def judge_hidden(self, *, left: int, wanted: int) -> None:
+        """I9: with an index scan, and all but a few documents hidden, the few are found."""
+        chain = self._chain()
+        table, visible = f"index_{chain.newest.number}", sorted(self.history.live)[-left:]
+        query = (
+            f"UPDATE {table} SET acl = '{{nobody}}' WHERE NOT doc_id = ANY (%(visible)s)"
+            " RETURNING ord"
+        )
+        assert rows(self.world.urls.writer, query, visible=visible)
+        reader = f"{self.world.urls.reader}&options=-c%20enable_seqscan%3Doff"
+        with self._opens(replace(self.world.urls, reader=reader)) as index:
+            published = index.published(self.name)
+            few = replace(published.retrieval, candidates=wanted, ef_search=wanted)
+            found = look(index, self.name, replace(published, retrieval=few))
+        if (hits := sum(map(len, found.documents.values()))) < wanted:
+            self.broke("I9", f"{hits} passages are found where {wanted} may be seen")
+
+    def judge_reads(self) -> None:
+        """What readers saw until now."""
+        seen, living = self._reader.snapshots, self._learn_recipes()
+        self.findings.reads = self._reader.reads
         self.findings.note(self.oracle.half_reads(seen))
         self.findings.note(self.oracle.backwards(seen))
-        recipes = {each.number: each.recipe.embedder for each in chain.living}
-        self.findings.note(self.oracle.one_generation(seen, recipes))
+        embedders = {each.number: each.recipe.embedder for each in living}
+        self.findings.note(self.oracle.models(seen, embedders))
         for error in self._reader.broken:
-            self._broke("I12", f"a reader met {error}")
+            self.broke("I12", f"a reader met {error}")
+
+    def _learn_recipes(self) -> list[Generation]:
+        living = self._chain().living
+        self.oracle.chunkers = {each.number: each.recipe.chunker for each in living}
+        return living
 
     def _judge_cost(self, chain: Chain) -> None:
         """I6: the useful part of what was paid, against what had to be paid."""
@@ -251,13 +372,16 @@ class Trial:
                 self.findings.owed += min(attempt.paid - spoiled, TEXTS_A_CALL)
         self.findings.owed += len(self.oracle.texts)
         if self.findings.paid > self.findings.owed:
-            self._broke("I6", f"{self.findings.paid} texts were paid, {self.findings.owed} owed")
+            self.broke("I6", f"{self.findings.paid} texts were paid, {self.findings.owed} owed")
 
     def _fresh(self) -> Chain:
         """The same source in a database that never saw another state of it."""
-        chain = replace(self._chain(self.world.fresh), embedder=_Directly())
-        chain.run()
-        return chain
+        file = self.history.file.with_suffix(".fresh")
+        self.history.save_as_it_should_be(file)
+        chain = self._chain(self.world.fresh)
+        fresh = replace(chain, embedder=_Directly(), source=WatchedSource(file))
+        fresh.run()
+        return fresh
 
     def _chain(self, urls: DatabaseUrls | None = None) -> Chain:
         job = Job(urls or self.world.urls, self.corpus, self.history.file, "", "judge")
@@ -278,7 +402,7 @@ class Trial:
         which |= {"chunker": recipe.chunker, "parser": recipe.parser}
         return rows(self.world.urls.writer, query, **which)
 
-    def _broke(self, promise: str, what: str) -> None:
+    def broke(self, promise: str, what: str) -> None:
         self.findings.broken.append(Broken(promise, what))
 
 

@@ -2,14 +2,16 @@
 
 import json
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from http.client import HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from rag_assets.adapters.postgres import migrations
 from rag_assets.errors import EmbeddingError, RagAssetsError
 from rag_assets.indexing import embedding
 from rag_assets.model import Corpus, RunIdentity
@@ -24,6 +26,20 @@ from rag_assets_tests.services.vectors import vector_of
 DIMENSIONS = 64
 TEXTS_A_CALL = 4
 """Small, so that a document and a run take several calls."""
+embedding.CHUNKS_A_CALL = TEXTS_A_CALL
+
+
+class Step(StrEnum):
+    """An asset; each can be materialized alone."""
+
+    OBSERVE = "observe"
+    CUT = "cut"
+    EMBED = "embed"
+    MERGE = "merge"
+    PUBLISH = "publish"
+
+
+WHOLE_RUN = (Step.OBSERVE, Step.CUT, Step.EMBED, Step.MERGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +51,28 @@ class Job:
     source: Path
     service: str
     run_id: str
-    buckets: tuple[int, ...] | None = None
     mutant: str = ""
-    publishes: bool = False
+    steps: tuple[Step, ...] = WHOLE_RUN
+    waits: bool = True
+    hinted: bool = False
+
+    def run(self) -> None:
+        """As assets do it: what another run has is left to it."""
+        chain = chain_of(self)
+        buckets: Sequence[int] = range(self.corpus.buckets)
+        for step in self.steps:
+            match step:
+                case Step.OBSERVE:
+                    buckets = list(chain.observe(wait=self.waits, hinted=self.hinted))
+                    chain.open()
+                case Step.CUT:
+                    chain.cut(buckets)
+                case Step.EMBED:
+                    chain.embed(buckets)
+                case Step.MERGE:
+                    chain.merge(buckets)
+                case Step.PUBLISH:
+                    chain.publish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +113,17 @@ class ServedEmbedder(CountingEmbedder):
         return vector_of(text, dimensions=self.dimensions)
 
 
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Brings a database of an earlier release to today's schema."""
+
+    urls: DatabaseUrls
+    mutant: str = ""
+
+    def run(self) -> None:
+        migrations.migrate(self.urls)
+
+
 def chain_of(job: Job) -> Chain:
     return Chain(
         job.urls,
@@ -88,26 +134,18 @@ def chain_of(job: Job) -> Chain:
     )
 
 
-def work(job: Job, tells: Connection) -> None:
+def work(job: Job | Upgrade, tells: Connection) -> None:
     """The whole life of a worker."""
-    embedding.CHUNKS_A_CALL = TEXTS_A_CALL
-    if job.mutant:
-        MUTANTS[job.mutant].breaks()
-    tells.send(_ended(lambda: _run(job)))
+    tells.send(_ended(job))
 
 
-def _ended(work: Callable[[], None]) -> Ended:
+def _ended(job: Job | Upgrade) -> Ended:
     try:
-        work()
+        if job.mutant:
+            MUTANTS[job.mutant]()
+        job.run()
     except RagAssetsError as error:
         return Ended(f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 -- whatever it is, the tester must hear of it
         return Ended(f"{type(error).__name__}: {error}", expected=False)
     return Ended()
-
-
-def _run(job: Job) -> None:
-    chain = chain_of(job)
-    chain.run(job.buckets)
-    if job.publishes:
-        chain.publish()

@@ -1,6 +1,7 @@
 """A throw-away server with two databases, and everything that can be done to it."""
 
 import multiprocessing
+import os
 import shutil
 import tempfile
 import threading
@@ -9,16 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, find_programs
 from rag_assets.adapters.embedded_postgres.account import existing_place
 from rag_assets.adapters.embedded_postgres.server import ELSEWHERE
 from rag_assets.adapters.postgres import migrations
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.conftest import fresh_database
+from rag_assets_tests.conftest import administering, fresh_database
 from rag_assets_tests.fault.attempt import Ground
 from rag_assets_tests.fault.statements import Statements
+from rag_assets_tests.integration.databases import name_of
 
 _ROOM_BYTES = 64 * 1024
 """What a full disk has left: less than any run writes."""
@@ -61,14 +61,14 @@ class World:
             self.server.start()
 
     def terminate(self, backend: int) -> None:
-        with self._administrator() as administrator:
+        with administering(self.server, "postgres") as administrator:
             administrator.execute("SELECT pg_terminate_backend(%s)", (backend,))
 
     def fill(self) -> None:
         assert self.ballast is not None
         free = shutil.disk_usage(self.ballast.parent).free
         with self.ballast.open("wb") as file:
-            file.write(b"\0" * max(0, free - _ROOM_BYTES))
+            os.posix_fallocate(file.fileno(), 0, max(1, free - _ROOM_BYTES))
 
     def make_room(self) -> None:
         """Also a server that ended for want of it is up again."""
@@ -78,16 +78,19 @@ class World:
 
     def written(self) -> int:
         """Rises with every transaction that writes anything, anywhere in the server."""
-        with self._administrator() as administrator:
+        with administering(self.server, "postgres") as administrator:
             query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
             row = administrator.execute(query).fetchone()
         assert row is not None
-        return int(row[0])
+        return int(str(row[0]))
 
-    def _administrator(self) -> psycopg.Connection[tuple[int, ...]]:
-        url = self.server.admin_url(database="postgres")
-        assert url is not None
-        return psycopg.connect(url, autocommit=True)
+    @contextmanager
+    def empty(self) -> Iterator[DatabaseUrls]:
+        """A database that has pgvector and nothing else."""
+        with fresh_database(self.server, template="template0") as urls:
+            with administering(self.server, name_of(urls)) as administrator:
+                administrator.execute("CREATE EXTENSION vector")
+            yield urls
 
 
 @contextmanager
@@ -107,8 +110,6 @@ def world(*, disk: Path | None = None) -> Iterator[World]:
 
 def _keep_what_is_committed(server: EmbeddedPostgres) -> None:
     """A crash of the server, though not one of the machine, loses nothing of this."""
-    url = server.admin_url(database="postgres")
-    assert url is not None
-    with psycopg.connect(url, autocommit=True) as administrator:
+    with administering(server, "postgres") as administrator:
         administrator.execute("ALTER SYSTEM SET synchronous_commit = on")
         administrator.execute("SELECT pg_reload_conf()")
