@@ -13,10 +13,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from rag_assets.adapters.postgres.index import DOCUMENTS_AT_ONCE
 from rag_assets.errors import DatabaseError, EmbeddingError
-from rag_assets.model import Corpus, Generation
+from rag_assets.model import Corpus, DeadLetter, Generation, Stage, bucket_of
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import InMemorySource
+from rag_assets.testing import HashEmbedder, InMemorySource
 from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
 
 NewDatabase = Callable[[], DatabaseUrls]
@@ -364,3 +365,271 @@ def test_the_content_is_told_by_what_is_served_alone(
     assert built.stores.generations.content(built.newest.number) == content
     chain.with_settings(acl=("staff",)).run()
     assert chain.stores.generations.content(chain.newest.number) != content
+
+
+# --- only what changed --------------------------------------------------------------------------
+
+
+def written(urls: DatabaseUrls) -> dict[str, int]:
+    """Table to rows that were ever inserted, updated or deleted, once every session has ended."""
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    wait_until(lambda: value(urls.owner, others) == 0)
+    query = (
+        "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del AS rows FROM pg_stat_user_tables"
+        " WHERE schemaname = 'rag_assets'"
+    )
+    return {row["relname"]: row["rows"] for row in rows(urls.owner, query)}
+
+
+def differences(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {
+        table: after[table] - before.get(table, 0)
+        for table in after
+        if after[table] != before.get(table, 0)
+    }
+
+
+def execute(url: str, statement: str) -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET search_path = rag_assets, public")
+        return connection.execute(statement.encode()).rowcount
+
+
+def test_an_unchanged_run_writes_nothing(chain: Chain) -> None:
+    chain.run()
+    before = written(chain.urls)
+    chain.run()
+    assert differences(before, written(chain.urls)) == {}
+
+
+def test_a_merge_writes_the_document_that_changed_and_no_other(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents |= {f"{n}.md": f"# {n}\n\nText {n}.\n".encode() for n in range(20)}
+    chain.run()
+    source.contents["b.md"] = b"# B\n\nTulips.\n"
+    chain.observe(), chain.cut(), chain.embed()
+    number, before = chain.newest.number, written(chain.urls)
+    assert sum(each.replaced for each in chain.merge()) == 1
+    assert differences(before, written(chain.urls)) == {
+        f"index_{number}": 2,
+        f"postings_{number}": 4,
+        "indexed_documents": 2,
+        "index_buckets": 1,
+    }
+
+
+def test_a_change_that_changes_nothing_is_noted_once(chain: Chain) -> None:
+    execute(chain.urls.writer, "UPDATE buckets SET version = version + 1")
+    execute(chain.urls.writer, "UPDATE documents SET version = b.version FROM buckets b")
+    before = written(chain.urls)
+    assert [each.changed for each in chain.merge()] == [0]
+    noted = written(chain.urls)
+    assert differences(before, noted) == {"index_buckets": 1}
+    assert [each.changed for each in chain.merge()] == [0]
+    assert differences(noted, written(chain.urls)) == {}
+
+
+def test_what_waits_is_looked_at_again_and_writes_nothing(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents |= {"a.md": edited(LONG, "Copper"), "c.md": b"# C\n\nNew.\n"}
+    chain.observe()
+    assert [(each.changed, each.waiting) for each in chain.merge()] == [(0, 2)]
+    before = written(chain.urls)
+    assert [(each.changed, each.waiting) for each in chain.merge()] == [(0, 2)]
+    assert differences(before, written(chain.urls)) == {}
+    chain.cut(), chain.embed()
+    assert [(each.added, each.replaced, each.waiting) for each in chain.merge()] == [(1, 1, 0)]
+
+
+def test_more_documents_than_are_compared_at_once_are_all_merged(
+    chain: Chain, new_database: NewDatabase
+) -> None:
+    many = InMemorySource({f"{n}.md": b"Text." for n in range(DOCUMENTS_AT_ONCE + 7)})
+    chain = replace(chain, urls=new_database(), source=many)
+    [merged] = chain.run().merged
+    assert (merged.added, merged.documents) == (DOCUMENTS_AT_ONCE + 7, DOCUMENTS_AT_ONCE + 7)
+    assert chain.stores.verifying.verify("notes") == []
+
+
+# --- healing ------------------------------------------------------------------------------------
+
+LOST = [
+    "DELETE FROM index_1 WHERE doc_id = 'b.md'",
+    "DELETE FROM index_1 WHERE doc_id = 'a.md' AND ord > 1",
+    "DELETE FROM index_1",
+    "DELETE FROM indexed_documents WHERE doc_id = 'b.md'",
+    "DELETE FROM indexed_documents",
+    "DELETE FROM index_buckets",
+    "UPDATE index_buckets SET documents = 7, checksum = 7, words = 7",
+    "UPDATE index_buckets SET chunks = 0",
+    (
+        "INSERT INTO index_1 SELECT 'ghost.md', ord, bucket, acl, text_hash, words, embedding"
+        " FROM index_1 WHERE doc_id = 'b.md'"
+    ),
+    (
+        "INSERT INTO indexed_documents (generation, doc_id, bucket, content_hash, chunks, words, uri,"
+        " title, acl, checksum, run_id) SELECT generation, 'ghost.md', bucket, content_hash, 0, 0, uri,"
+        " title, acl, 0, run_id FROM indexed_documents WHERE doc_id = 'b.md'"
+    ),
+]
+
+
+@pytest.mark.parametrize("statement", LOST)
+def test_the_next_run_heals_what_was_lost_and_embeds_nothing(chain: Chain, statement: str) -> None:
+    before = chain.holds()
+    assert execute(chain.urls.writer, statement) > 0
+    outcome = chain.run()
+    assert (outcome.embedded, outcome.chunks) == (0, 0)
+    assert chain.holds() == before
+    assert chain.stores.verifying.verify("notes") == []
+    counted = written(chain.urls)
+    assert chain.run().done("healed") == 0
+    assert differences(counted, written(chain.urls)) == {}
+
+
+def test_healing_rewrites_only_what_is_not_as_it_should_be(chain: Chain) -> None:
+    def rows_of(doc_id: str) -> list[dict[str, object]]:
+        query = "SELECT ctid::text, xmin::text FROM index_1 WHERE doc_id = %(doc_id)s ORDER BY 1"
+        return rows(chain.urls.writer, query, doc_id=doc_id)
+
+    before = rows_of("a.md")
+    execute(chain.urls.writer, "DELETE FROM index_1 WHERE doc_id = 'b.md'")
+    outcome = chain.run()
+    assert (outcome.done("healed"), outcome.done("replaced")) == (1, 1)
+    assert rows_of("a.md") == before
+    assert len(rows_of("b.md")) == 1
+
+
+def test_only_the_bucket_that_lost_rows_is_compared_in_whole(
+    chain: Chain, new_database: NewDatabase
+) -> None:
+    contents = {f"{n}.md": f"# {n}\n\nText {n}.\n".encode() for n in range(20)}
+    chain = replace(chain, urls=new_database(), source=InMemorySource(contents))
+    chain = chain.with_settings(buckets=4)
+    chain.run()
+    lost = bucket_of("3.md", 4)
+    execute(chain.urls.writer, "DELETE FROM index_1 WHERE doc_id = '3.md'")
+    merged = chain.stores.index.merge(chain.newest, range(4), RUN)
+    assert {bucket: each.healed for bucket, each in merged.items()} == {
+        bucket: int(bucket == lost) for bucket in range(4)
+    }
+
+
+def test_rows_of_a_document_that_waits_are_healed_as_they_were(
+    chain: Chain, source: InMemorySource
+) -> None:
+    before = chain.holds()["rows"]
+    source.contents["b.md"] = b"# B\n\nTulips.\n"
+    chain.observe()
+    execute(chain.urls.writer, "DELETE FROM index_1 WHERE doc_id = 'b.md'")
+    [merged] = chain.merge()
+    assert (merged.healed, merged.waiting) == (0, 1)
+    assert chain.holds()["rows"] == before
+
+
+# --- poison -------------------------------------------------------------------------------------
+
+
+def refuse(chain: Chain, doc_id: str) -> None:
+    """The model of the newest generation will not take the document as it is now."""
+    [row] = rows(
+        chain.urls.writer,
+        "SELECT content_hash FROM documents WHERE doc_id = %(doc_id)s",
+        doc_id=doc_id,
+    )
+    letter = DeadLetter(
+        doc_id=doc_id,
+        stage=Stage.EMBED,
+        error="RefusedTextError",
+        reason="The model refuses it.",
+        code_version="code-1",
+        subject=chain.newest.recipe.embedder,
+        content_hash=row["content_hash"],
+    )
+    chain.stores.documents.add_dead_letters("notes", [letter], RUN)
+
+
+@pytest.fixture
+def poisoned(chain: Chain, source: InMemorySource) -> Chain:
+    """A served document whose new content the model refuses, and a new one likewise."""
+    source.contents |= {"b.md": b"# B\n\nTulips.\n", "c.md": b"# C\n\nThistles.\n"}
+    chain.observe(), chain.cut()
+    refuse(chain, "b.md"), refuse(chain, "c.md")
+    return chain
+
+
+def served(chain: Chain) -> set[str]:
+    return {row["doc_id"] for row in chain.holds()["rows"]}
+
+
+def test_a_document_that_the_model_refuses_leaves_the_index_and_does_not_wait(
+    poisoned: Chain,
+) -> None:
+    assert poisoned.stores.generations.unfinished(poisoned.newest).documents_waiting == 1
+    [merged] = poisoned.merge()
+    assert (merged.removed, merged.waiting, merged.kept) == (1, 0, 0)
+    assert served(poisoned) == {"a.md"}
+    assert not poisoned.stores.generations.unfinished(poisoned.newest)
+    assert poisoned.stores.verifying.verify("notes") == []
+
+
+def test_it_keeps_its_last_good_content_where_the_corpus_says_so(poisoned: Chain) -> None:
+    keeping = poisoned.with_settings(on_poison="keep_last_good")
+    before = keeping.holds()["rows"]
+    [merged] = keeping.merge()
+    assert (merged.changed, merged.waiting, merged.kept) == (0, 0, 1)
+    assert keeping.holds()["rows"] == before
+    assert not keeping.stores.generations.unfinished(keeping.newest)
+    assert keeping.stores.verifying.verify("notes") == []
+    noted = written(keeping.urls)
+    keeping.merge()
+    assert differences(noted, written(keeping.urls)) == {}
+
+
+def test_what_is_kept_leaves_when_the_corpus_says_so_no_more(poisoned: Chain) -> None:
+    poisoned.with_settings(on_poison="keep_last_good").merge()
+    assert served(poisoned) == {"a.md", "b.md"}
+    poisoned.merge()
+    assert served(poisoned) == {"a.md"}
+
+
+@pytest.mark.parametrize("state", ["kept", "waiting"])
+def test_permissions_change_at_once_whatever_the_content_waits_for(
+    chain: Chain, source: InMemorySource, state: str
+) -> None:
+    source.contents["b.md"] = b"# B\n\nTulips.\n"
+    chain = chain.with_settings(acl=("staff",), on_poison="keep_last_good")
+    chain.observe(), chain.cut()
+    if state == "kept":
+        refuse(chain, "b.md")
+    [merged] = chain.merge()
+    assert getattr(merged, state) == 1
+    assert {tuple(row["acl"]) for row in chain.holds()["rows"]} == {("staff",)}
+    assert {row["doc_id"] for row in chain.holds()["rows"]} == {"a.md", "b.md"}
+    assert "Roses" in {row["text"].split()[-1].strip(".") for row in chain.holds()["rows"]}
+    assert chain.stores.verifying.verify("notes") == []
+
+
+def test_a_letter_for_another_model_is_not_about_this_generation(
+    chain: Chain, source: InMemorySource
+) -> None:
+    source.contents["b.md"] = b"# B\n\nTulips.\n"
+    wider = replace(chain, embedder=CountingEmbedder(words=HashEmbedder(32)))
+    wider.observe(), wider.open(), wider.cut()
+    refuse(wider, "b.md")
+    chain.run()
+    assert [row["text"] for row in chain.holds(chain.living[0])["rows"]][-1].endswith("Tulips.")
+
+
+def test_a_refused_document_is_served_when_it_is_good_again(
+    poisoned: Chain, source: InMemorySource, new_database: NewDatabase
+) -> None:
+    poisoned.merge()
+    source.contents |= {"b.md": b"# B\n\nLilies.\n", "c.md": b"# C\n\nHerbs.\n"}
+    assert poisoned.run().done("added") == 2
+    assert poisoned.holds() == fresh(poisoned, new_database).holds()
