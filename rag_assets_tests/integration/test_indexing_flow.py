@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rag_assets import wiring
-from rag_assets.errors import EmptySourceError, SourceError
+from rag_assets.errors import SourceError
 from rag_assets.model import (
     ChunkingSettings,
     Corpus,
@@ -302,15 +301,23 @@ def unsure(chain: Chain, failing: Failing) -> Chain:
     return replace(chain, source=failing)
 
 
-def test_an_unreadable_document_is_tried_again_on_every_run(
+def until_tried_again(chain: Chain) -> None:
+    """As if the time to the next attempt had passed."""
+    rows(chain.urls.writer, "UPDATE dead_letters SET retry_at = now() RETURNING doc_id")
+
+
+def test_an_unreadable_document_is_tried_again_when_it_is_time(
     unsure: Chain, failing: Failing
 ) -> None:
     failing.locked = {"roof.md"}
     for attempts in (1, 2, 3):
-        outcome = unsure.run()
+        unsure.run()
         [letter] = unsure.stores.documents.dead_letters("notes")
         assert (letter.doc_id, letter.stage, letter.attempts) == ("roof.md", "read", attempts)
-    assert outcome.seen("unchanged") == 1
+        failing.reads.clear()
+        assert unsure.run().seen("unchanged") == 2
+        assert failing.reads == []
+        until_tried_again(unsure)
     failing.locked = set()
     assert unsure.run().done("added") == 1
     assert unsure.stores.documents.dead_letters("notes") == []
@@ -327,6 +334,7 @@ def test_what_was_read_before_stays_while_it_cannot_be_read(
         unsure.run()
         [letter] = unsure.stores.documents.dead_letters("notes")
         assert letter.attempts == attempts
+        until_tried_again(unsure)
     assert unsure.holds()["rows"] == before
 
 
@@ -355,7 +363,7 @@ def test_permissions_are_taken_away_also_from_what_cannot_be_read(
     private.run()
     assert {tuple(row["acl"]) for row in private.holds()["rows"]} == {("staff",)}
     [letter] = unsure.stores.documents.dead_letters("notes")
-    assert letter.attempts == 2
+    assert letter.attempts == 1
 
 
 def test_a_document_that_vanishes_after_the_listing_is_as_if_it_were_never_listed(
@@ -374,9 +382,66 @@ def test_an_empty_listing_deletes_nothing(built: Chain, folder: Path) -> None:
     before = built.holds()
     for path in folder.iterdir():
         path.unlink()
-    with pytest.raises(EmptySourceError, match="rag-assets remove notes"):
-        built.run()
+    outcome = built.run()
+    assert (outcome.seen("withheld"), outcome.seen("deleted")) == (3, 0)
     assert built.holds() == before
+    assert built.stores.documents.withheld_deletions("notes") == [
+        "cellar.md",
+        "garden.md",
+        "roof.md",
+    ]
+
+
+def test_many_deletions_wait_for_somebody_while_additions_are_served(
+    chain: Chain, folder: Path
+) -> None:
+    write(folder, **{f"page_{number}": f"# Page {number}\n" for number in range(40)})
+    chain.run()
+    chain.publish()
+    for number in range(20):
+        (folder / f"page_{number}.md").unlink()
+    write(folder, roof=ROOF)
+    outcome = chain.run()
+    assert (outcome.seen("withheld"), outcome.seen("deleted")) == (20, 0)
+    assert (outcome.done("added"), outcome.done("removed")) == (1, 0)
+    before = all_row_versions(chain)
+    assert chain.run().seen("withheld") == 20
+    assert all_row_versions(chain) == before
+    chain.stores.documents.approve_deletions("notes", up_to=20)
+    assert chain.run().done("removed") == 20
+    assert chain.stores.documents.withheld_deletions("notes") == []
+    for number in range(20, 26):
+        (folder / f"page_{number}.md").unlink()
+    assert chain.run().seen("deleted") == 6
+
+
+def test_two_hundred_renames_at_once_are_no_deletions(chain: Chain, folder: Path) -> None:
+    for number in range(200):
+        (folder / f"{number}.md").write_text(f"# Page {number}\n\nText {number}.\n")
+    chain.run()
+    chain.embedder.paid.clear()
+    (folder / "moved").mkdir()
+    for number in range(200):
+        (folder / f"{number}.md").rename(folder / "moved" / f"{number}.md")
+    for bucket in range(4):
+        assert chain.run([bucket]).seen("withheld") == 0
+    assert chain.embedder.paid == []
+    assert len(chain.holds()["served"]) == 200
+
+
+def test_one_changed_document_that_was_hinted_at_is_all_that_is_looked_at(
+    built: Chain, folder: Path
+) -> None:
+    write(folder, roof=ROOF + "\nIt leaks.\n", garden=GARDEN + "\nHinted at later.\n")
+    (folder / "cellar.md").unlink()
+    built.stores.documents.add_hints("notes", ["roof.md", "cellar.md", "never.md"])
+    outcome = built.run(hinted=True)
+    assert (outcome.seen("listed"), outcome.seen("changed"), outcome.seen("deleted")) == (1, 1, 1)
+    assert (outcome.embedded, outcome.done("replaced"), outcome.done("removed")) == (1, 1, 1)
+    assert value(built.urls.writer, "SELECT count(*) FROM hints") == 0
+    built.stores.documents.add_hints("notes", ["garden.md"])
+    assert built.run().seen("changed") == 1
+    assert value(built.urls.writer, "SELECT count(*) FROM hints") == 0
 
 
 def test_a_missing_folder_deletes_nothing(built: Chain, folder: Path) -> None:
@@ -527,8 +592,7 @@ def act(chain: Chain, folder: Path, step: tuple[object, ...]) -> Chain:
         case ("acl", str(principal)):
             return chain.with_settings(acl=(principal,))
         case ("run" | "observe" as how, list(buckets)):
-            with suppress(EmptySourceError):
-                (chain.run if how == "run" else chain.observe)(buckets)
+            (chain.run if how == "run" else chain.observe)(buckets)
     return chain
 
 
