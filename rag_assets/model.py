@@ -241,6 +241,11 @@ class EmbedderIdentity:
         server = f" at {self.base_url}" if self.base_url else ""
         return f"{self.provider}:{self.model}/{self.dimensions}/{self.preprocessing}{server}"
 
+    @property
+    def server(self) -> tuple[str, str | None]:
+        """What a key is for."""
+        return self.provider, self.base_url
+
     @classmethod
     def read(cls, text: str) -> "EmbedderIdentity | None":
         found = re.fullmatch(
@@ -443,6 +448,13 @@ class PublishedIndex:
     retrieval: RetrievalSettings
     published_at: datetime
     run_id: str
+    api_key_env: str | None = None
+    """The variable in which readers find the key of the embedder, if it is not the usual one."""
+
+    @property
+    def question_embedder(self) -> str:
+        """The embedder, and where its key is: all that is needed to embed a question."""
+        return f"{self.embedder} with {self.api_key_env}" if self.api_key_env else self.embedder
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,16 +137,33 @@ class Publisher:
     def publish(self, generation: Generation, *, run: RunIdentity, reason: str) -> list[int]:
         """Lets readers see a generation; returns the numbers of those dropped with it."""
         generations = self.stores.generations
-        generations.publish(generation, retrieval=self.corpus.retrieval, run=run, reason=reason)
+        self._publish(generation, run=run, reason=reason)
         return generations.drop_expired(self.corpus.name)
 
     def roll_back(self, *, run: RunIdentity) -> Generation:
         """Publishes the generation that was published before this one."""
         target = self.stores.generations.rollback_target(self.corpus.name)
-        self.stores.generations.publish(
-            target, retrieval=self.corpus.retrieval, run=run, reason="rolled back", rolled_back=True
-        )
+        self._publish(target, run=run, reason="rolled back", rolled_back=True)
         return target
+
+    def update_row(self) -> None:
+        """Brings changed settings of reading into the published row, which needs no generation."""
+        generations = self.stores.generations
+        row = generations.published(self.corpus.name)
+        key = wiring.key_variable(row.embedder, self.corpus, otherwise=row.api_key_env)
+        generations.update_retrieval(self.corpus.name, self.corpus.retrieval, api_key_env=key)
+
+    def _publish(
+        self, generation: Generation, *, run: RunIdentity, reason: str, rolled_back: bool = False
+    ) -> None:
+        self.stores.generations.publish(
+            generation,
+            retrieval=self.corpus.retrieval,
+            run=run,
+            reason=reason,
+            rolled_back=rolled_back,
+            api_key_env=wiring.key_variable(generation.recipe.embedder, self.corpus),
+        )
 
     def pinned(self, generation: Generation, index: SearchIndex) -> SearchIndex:
         """A search index that reads this generation, published or not."""
@@ -157,6 +174,7 @@ class Publisher:
             retrieval=self.corpus.retrieval,
             published_at=datetime.now(UTC),
             run_id="",
+            api_key_env=wiring.key_variable(generation.recipe.embedder, self.corpus),
         )
         return wiring.pinned_index(index, row)
 

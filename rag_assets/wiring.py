@@ -1,11 +1,16 @@
 """From settings and names to adapters: the only place that knows every adapter."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 
+from rag_assets.adapters.cohere import CohereEmbeddings
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
+from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.parse_workers import ParseWorkers
 from rag_assets.adapters.postgres.chunks import PostgresChunks
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
@@ -15,14 +20,25 @@ from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
+from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
 from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
+from rag_assets.adapters.prices import usd_a_million_tokens
+from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
 from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import DocumentParser, parser_of
-from rag_assets.model import Corpus, Generation, PublishedIndex, Recipe
+from rag_assets.indexing.requesting import PATIENCE_OF_A_READER, PatientEmbedder
+from rag_assets.model import (
+    Corpus,
+    EmbedderIdentity,
+    EmbeddingSettings,
+    Generation,
+    PublishedIndex,
+    Recipe,
+)
 from rag_assets.ports import Chunker, Embedder, SearchIndex, Source
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -116,27 +132,128 @@ def chunker_of(generation: Generation, corpus: Corpus) -> Chunker:
     return MarkdownChunker.from_identity(generation.recipe.chunker)
 
 
+# --- embedders -----------------------------------------------------------------------------------
+
+Provider = OpenAiEmbeddings | CohereEmbeddings | WordLlamaEmbedder
+
+
 @cache
 def embedder_for(name: str) -> Embedder:
-    """An embedder by `provider:model`, or by the full identity under which vectors are stored."""
-    model, _, version = name.partition("/")
-    provider, _, variant = model.partition(":")
-    if provider != "wordllama":
-        raise ConfigurationError(
-            f"There is no embedding provider {provider!r} (in {name!r}); use wordllama."
+    """An embedder for readers, by `PublishedIndex.question_embedder` or by `provider:model`."""
+    identity, _, variable = name.partition(" with ")
+    provider = _provider(identity, EmbeddingSettings(api_key_env=variable or None))
+    if isinstance(provider, WordLlamaEmbedder):
+        return provider
+    return PatientEmbedder(
+        provider,
+        clock=SystemClock(),
+        chance=random.Random(),  # noqa: S311 - it spreads retries
+        patience=PATIENCE_OF_A_READER,
+    )
+
+
+@contextmanager
+def document_embedder(
+    generation: Generation, corpus: Corpus, urls: DatabaseUrls
+) -> Iterator[PatientEmbedder]:
+    """The embedder of a generation, at the rate that all runs share."""
+    identity = generation.recipe.embedder
+    provider, how = _provider(identity, _settings_for(identity, corpus)), corpus.embedding
+    asked = EmbedderIdentity.read(identity)
+    own = asked is not None and asked.server == _server_of(corpus)
+    limits = PostgresRateLimits(
+        urls.writer,
+        _account(provider, key_variable(identity, corpus)),
+        requests_per_minute=how.requests_per_minute if own else None,
+        tokens_per_minute=how.tokens_per_minute if own else None,
+    )
+    with limits:
+        yield PatientEmbedder(
+            provider,
+            clock=SystemClock(),
+            chance=random.Random(),  # noqa: S311 - it spreads retries
+            rate=limits if provider.metered else None,
+            concurrency=how.concurrency if provider.metered else 1,
+            price=_price(asked),
         )
-    embedder = WordLlamaEmbedder(variant)
-    if version and embedder.identity != name:
+
+
+def key_variable(identity: str, corpus: Corpus, otherwise: str | None = None) -> str | None:
+    """The variable with the key of an embedder: the corpus names one, but for its own server only.
+
+    So a generation that another server embedded is never asked for with this server's key.
+    """
+    asked = EmbedderIdentity.read(identity)
+    own = asked is not None and asked.server == _server_of(corpus)
+    return corpus.embedding.api_key_env if own else otherwise
+
+
+def _settings_for(identity: str, corpus: Corpus) -> EmbeddingSettings:
+    return EmbeddingSettings(api_key_env=key_variable(identity, corpus))
+
+
+def _server_of(corpus: Corpus) -> tuple[str, str | None]:
+    return corpus.embedder.partition(":")[0], corpus.embedding.base_url
+
+
+def _account(provider: Provider, variable: str | None) -> str:
+    """What a provider's limits are for: a model of a server, and whose key it is."""
+    asked = EmbedderIdentity.read(provider.identity)
+    if asked is None:
+        return provider.identity
+    who, server = (f" with {variable}" if variable else ""), asked.base_url or ""
+    return f"{asked.provider}:{asked.model} {server}{who}"
+
+
+def _price(asked: EmbedderIdentity | None) -> Decimal | None:
+    """Nothing is known of what another server than the provider's own may cost."""
+    if asked is None:
+        return Decimal()
+    return None if asked.base_url else usd_a_million_tokens(asked.provider, asked.model)
+
+
+def _provider(name: str, settings: EmbeddingSettings) -> Provider:
+    """By `provider:model` and how it is reached, or by the identity of stored vectors."""
+    asked = EmbedderIdentity.read(name)
+    if asked is not None:
+        settings = replace(settings, dimensions=asked.dimensions, base_url=asked.base_url)
+        made = _made(asked.provider, asked.model, settings)
+    else:
+        provider, _, model = name.partition("/")[0].partition(":")
+        made = _made(provider, model, settings)
+    if (asked is not None or "/" in name) and made.identity != name:
         raise ConfigurationError(
-            f"The index was made with {name}, the installed code makes {embedder.identity}. Build a"
+            f"The index was made with {name}, the installed code makes {made.identity}. Build a"
             " new generation with `rag-assets materialize`, or install the earlier version again."
         )
-    return embedder
+    return made
+
+
+def _made(provider: str, model: str, settings: EmbeddingSettings) -> Provider:
+    if provider == "wordllama":
+        return WordLlamaEmbedder(model)
+    servers: Mapping[str, type[OpenAiEmbeddings | CohereEmbeddings]] = {
+        "openai": OpenAiEmbeddings,
+        "cohere": CohereEmbeddings,
+    }
+    if provider not in servers:
+        raise ConfigurationError(
+            f"There is no embedding provider {provider!r}; use openai, cohere or wordllama."
+        )
+    return servers[provider](
+        model,
+        dimensions=settings.dimensions,
+        base_url=settings.base_url,
+        api_key_env=settings.api_key_env,
+    )
+
+
+# --- recipes -------------------------------------------------------------------------------------
 
 
 def recipe_of(corpus: Corpus) -> Recipe:
     """What an index of this corpus is made with today."""
-    embedder = embedder_for(corpus.embedder)
+    embedder = _provider(corpus.embedder, corpus.embedding)
     return Recipe(
         parser=DocumentParser(corpus.parser).identity,
         chunker=MarkdownChunker(corpus.chunking).identity,
@@ -150,7 +267,7 @@ def can_still_make(generation: Generation, corpus: Corpus) -> bool:
     """Whether the installed code can cut and embed as this generation was cut and embedded."""
     try:
         chunker_of(generation, corpus)
-        embedder_for(generation.recipe.embedder)
+        _provider(generation.recipe.embedder, EmbeddingSettings())
     except ConfigurationError:
         return False
     return True

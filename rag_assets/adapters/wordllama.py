@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rag_assets.errors import ConfigurationError, EmbeddingError
-from rag_assets.ports import Vectors
+from rag_assets.model import InputKind, RequestLimits
+from rag_assets.ports import ProviderAnswer, Vectors
 
 CONFIGURATION, FULL_DIMENSIONS = "l2_supercat", 256
 """The weights that the package ships."""
@@ -57,6 +58,18 @@ class WordLlamaEmbedder:
     @property
     def dimensions(self) -> int:
         return MODELS[self._name]
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What is computed and then written together; the model itself has no limits."""
+        return RequestLimits(texts=BATCH, tokens=10**9, tokens_a_text=10**9)
+
+    @property
+    def metered(self) -> bool:
+        return False
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:  # noqa: ARG002 - it has one kind
+        return ProviderAnswer(list(self.sentence_vectors(texts)), tokens=0)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Text by text: a vector does not depend on what else stands in its batch."""

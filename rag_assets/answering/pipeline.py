@@ -18,7 +18,7 @@ from rag_assets.ports import Embedder, SearchIndex
 HITS = 10
 
 EmbedderFor = Callable[[str], Embedder]
-"""The embedder of an identity, as it stands in the published row."""
+"""The embedder that `PublishedIndex.question_embedder` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _retrieve(
 ) -> Retrieved:
     question = asked(question)
     published = index.published(corpus)
-    embedder = embedder_for(published.embedder)
+    embedder = embedder_for(published.question_embedder)
     vector = embedder.embed_question(question)
     found = index.find(published, question=question, vector=vector, principals=principals)
     hits = distinct(fused(found.hits, lexical_weight=published.retrieval.lexical_weight))

@@ -1,12 +1,14 @@
 """The vectors of the passages."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
-from rag_assets.indexing.embedding import embed
+from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
+from rag_assets.indexing.embedding import Embedded, embed
 from rag_assets.model import Corpus
 from rag_assets.resources import Platform, run_of
 
@@ -31,21 +33,51 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
     def embeddings(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult[Any]:
-        """The vector of every text, asked for once: renames, copies and rebuilds cost nothing."""
+        """The vector of every text, asked for once: renames, copies and rebuilds cost nothing.
+
+        A text that a model rejects makes its documents dead letters of the generations with that
+        model. A model that cannot be asked stops its own generations only.
+        """
         stores, buckets = platform.stores(), buckets_in(context)
-        generations, embedded = living_generations(corpus, stores), 0
-        for generation in generations:
-            if wiring.can_still_make(generation, corpus):
-                embedded += embed(
-                    generation,
-                    buckets,
-                    embedder=wiring.embedder_for(generation.recipe.embedder),
-                    store=stores.embeddings,
-                    run=run_of(context.run.run_id),
-                )
+        generations = living_generations(corpus, stores)
+        made = [each for each in generations if wiring.can_still_make(each, corpus)]
+        did, failures = Embedded(), dict[int, RagAssetsError]()
+        for generation in made:
+            try:
+                with wiring.document_embedder(generation, corpus, platform.urls) as embedder:
+                    did += embed(
+                        generation,
+                        buckets,
+                        embedder=embedder,
+                        store=stores.embeddings,
+                        letters=stores.documents,
+                        run=run_of(context.run.run_id),
+                    )
+            except (EmbeddingError, ConfigurationError) as error:
+                context.log.warning(f"Generation {generation.number} waits: {error}")
+                failures[generation.number] = error
+        if failures and len(failures) == len(made):
+            raise failures[made[-1].number]
         counts = stores.embeddings.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
-        return dg.MaterializeResult(metadata={"run/texts_embedded": embedded})
+        return dg.MaterializeResult(metadata={**_figures(did), **_told(failures)})
 
     return embeddings
+
+
+def _figures(did: Embedded) -> dict[str, int | float]:
+    """What was done, and what it cost where that is known."""
+    figures: dict[str, int | float] = {"run/texts_embedded": did.texts}
+    if did.rejected:
+        figures["run/texts_rejected"] = did.rejected
+    if did.spent.requests:
+        figures |= {"requests": did.spent.requests, "tokens": did.spent.tokens}
+    if did.usd is not None:
+        figures["usd"] = float(did.usd)
+    return figures
+
+
+def _told(failures: Mapping[int, RagAssetsError]) -> dict[str, str]:
+    """Why some generations were left as they are."""
+    return {f"generation_{number}_waits": str(error) for number, error in failures.items()}

@@ -52,8 +52,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             if not verdict.accepted:
                 raise NotReadyError(refusal(candidate, verdict))
             publisher.publish(candidate, run=run, reason=" ".join(verdict.reasons))
+        publisher.update_row()
         generations = publisher.stores.generations
-        generations.update_retrieval(corpus.name, corpus.retrieval)
         row = generations.published(corpus.name)
         content = generations.content(row.generation)
         return dg.MaterializeResult(

@@ -12,7 +12,8 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
         corpus,
         asset="embeddings",
         name="complete_and_sound",
-        description="Every text has a vector of the right length that is not zero.",
+        description="Every text that is about to be served has a vector of the right length, with a"
+        " direction, as the model gave it; `rag-assets verify` looks at all of them.",
     )
     def judge(platform: Platform) -> dg.AssetCheckResult:
         stores = platform.stores()

@@ -2,47 +2,112 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
 
-from rag_assets.errors import EmbeddingError
-from rag_assets.model import Chunk, Generation, RunIdentity
-from rag_assets.ports import Embedder, EmbeddingStore, Vectors
+from rag_assets.indexing.requesting import PatientEmbedder, Rejected
+from rag_assets.model import Chunk, DeadLetter, Generation, Passage, RunIdentity, Spent, Stage
+from rag_assets.ports import DeadLetterStore, EmbeddingStore
 
-CHUNKS_A_CALL = 256
-"""Texts sent to the model in one call, and committed at once."""
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What a run asked of a model, and what it kept."""
+
+    texts: int = 0
+    """Vectors that were kept."""
+    rejected: int = 0
+    """Texts that the model gives no vector."""
+    dead_letters: int = 0
+    """Documents that have such a text."""
+    spent: Spent = field(default_factory=Spent)
+    usd: Decimal | None = None
+    """What it cost, where the price is known."""
+
+    def __add__(self, other: "Embedded") -> "Embedded":
+        known = [usd for usd in (self.usd, other.usd) if usd is not None]
+        return Embedded(
+            texts=self.texts + other.texts,
+            rejected=self.rejected + other.rejected,
+            dead_letters=self.dead_letters + other.dead_letters,
+            spent=self.spent + other.spent,
+            usd=sum(known, Decimal()) if known else None,
+        )
 
 
 def embed(
     generation: Generation,
     buckets: Sequence[int],
     *,
-    embedder: Embedder,
+    embedder: PatientEmbedder,
+    store: EmbeddingStore,
+    letters: DeadLetterStore,
+    run: RunIdentity,
+) -> Embedded:
+    """Embeds texts that have no vector; what a request gave is committed as it comes.
+
+    A text that the model rejects makes dead letters of its documents, and stops no other. What
+    stops the run (no quota, a refused key, a model that stays busy) is raised when all that was
+    paid for is kept.
+    """
+    waiting = store.unembedded(
+        generation, buckets, at_once=embedder.texts_a_request, claimed=embedder.metered
+    )
+    done = Embedded()
+    with closing(waiting), closing(embedder.answers(map(_texts, waiting))) as answers:
+        for answer in answers:
+            spent = answer.spent if embedder.metered else None
+            if answer.keys or spent:
+                keep = (generation, answer.keys, answer.vectors, run)
+                store.add_embeddings(*keep, spent=spent, price=embedder.price)
+            if answer.rejected:
+                dead = _dead_letters(answer.rejected, generation, embedder, store=store, run=run)
+                buried = letters.add_dead_letters(generation.corpus, dead, run)
+                store.let_go(generation, [each.key for each in answer.rejected])
+                done += Embedded(rejected=len(answer.rejected), dead_letters=len(buried))
+            done += Embedded(
+                texts=len(answer.keys),
+                spent=answer.spent,
+                usd=_usd(answer.spent, embedder.price),
+            )
+    return done
+
+
+def _texts(chunks: Sequence[Chunk]) -> list[tuple[bytes, str]]:
+    return [(chunk.text_hash, chunk.embedded_text) for chunk in chunks]
+
+
+def _usd(spent: Spent, price: Decimal | None) -> Decimal | None:
+    return None if price is None else spent.tokens * price / 1_000_000
+
+
+def _dead_letters(
+    rejected: Sequence[Rejected[bytes]],
+    generation: Generation,
+    embedder: PatientEmbedder,
+    *,
     store: EmbeddingStore,
     run: RunIdentity,
-) -> int:
-    """Embeds texts that have no vector, a batch a commit; returns how many the model was given."""
-    embedded = 0
-    with closing(store.unembedded(generation, buckets, at_once=CHUNKS_A_CALL)) as unembedded:
-        for batch in unembedded:
-            vectors = embedder.embed_documents([chunk.embedded_text for chunk in batch])
-            _check(vectors, batch, embedder)
-            store.add_embeddings(generation, [chunk.text_hash for chunk in batch], vectors, run)
-            embedded += len(batch)
-    return embedded
+) -> list[DeadLetter]:
+    """One for each document that has one of these texts, or several."""
+    refused = {each.key: each for each in rejected}
+    dead = {
+        passage.doc_id: _letter(passage, refused[passage.text_hash], embedder, run)
+        for passage in store.passages(generation, list(refused))
+    }
+    return list(dead.values())
 
 
-def _check(vectors: Vectors, batch: Sequence[Chunk], embedder: Embedder) -> None:
-    """As many vectors as texts, of the right length, finite and with a direction."""
-    if vectors.shape != (len(batch), embedder.dimensions):
-        raise EmbeddingError(
-            f"{embedder.identity} gave vectors of shape {vectors.shape} for {len(batch)} texts;"
-            f" ({len(batch)}, {embedder.dimensions}) was expected. Nothing of this call was kept."
-        )
-    import numpy as np
-
-    norms = np.linalg.norm(vectors, axis=1)
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        wrong = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
-        raise EmbeddingError(
-            f"{embedder.identity} gave a vector without direction for the text beginning"
-            f" {batch[wrong].text[:60]!r}. Nothing of this call was kept."
-        )
+def _letter(
+    passage: Passage, rejected: Rejected[bytes], embedder: PatientEmbedder, run: RunIdentity
+) -> DeadLetter:
+    where = f"characters {passage.start} to {passage.end} (chunk {passage.ord})"
+    return DeadLetter(
+        doc_id=passage.doc_id,
+        stage=Stage.EMBED,
+        subject=embedder.identity,
+        error=rejected.error,
+        reason=f"{embedder.identity} gives {where} no vector: {rejected.reason}",
+        code_version=run.code_version,
+        content_hash=passage.content_hash,
+    )

@@ -1,5 +1,6 @@
 """The whole chain of a corpus without Dagster, and all that its index holds, for comparing."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rag_assets.indexing.chunking import MarkdownChunker, cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.observing import BucketObserved, observe
 from rag_assets.indexing.parsing import DocumentParser, parser_of
+from rag_assets.indexing.requesting import PatientEmbedder
 from rag_assets.model import (
     Corpus,
     Found,
@@ -25,9 +27,9 @@ from rag_assets.model import (
     Recipe,
     RunIdentity,
 )
-from rag_assets.ports import Parser, Source, Vectors
+from rag_assets.ports import EmbeddingProvider, Parser, Source, Vectors
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import HashEmbedder, InProcessParsing
+from rag_assets.testing import HashEmbedder, InProcessParsing, LocalProvider, StoppedClock
 
 RUN = RunIdentity("run-1", "code-1")
 
@@ -160,10 +162,11 @@ class Chain:
             embed(
                 generation,
                 self._buckets(buckets),
-                embedder=self.embedder,
+                embedder=patient(LocalProvider(self.embedder)),
                 store=self.stores.embeddings,
+                letters=self.stores.documents,
                 run=self.run_identity,
-            )
+            ).texts
             for generation in self.living
         )
 
@@ -206,6 +209,11 @@ class Chain:
 
     def _buckets(self, buckets: Sequence[int] | None) -> Sequence[int]:
         return range(self.corpus.buckets) if buckets is None else buckets
+
+
+def patient(provider: EmbeddingProvider, **how: Any) -> PatientEmbedder:
+    """Over any provider, without waiting."""
+    return PatientEmbedder(provider, clock=StoppedClock(), chance=random.Random(7), **how)
 
 
 def write(folder: Path, **texts: str) -> None:

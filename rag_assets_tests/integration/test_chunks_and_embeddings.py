@@ -10,12 +10,14 @@ import psycopg
 import pytest
 
 from rag_assets.errors import EmbeddingError
-from rag_assets.indexing.embedding import CHUNKS_A_CALL
 from rag_assets.model import Chunk, ChunkSet, Corpus, DeadLetter, Stage
 from rag_assets.ports import Vectors
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
 from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
+
+TEXTS_A_REQUEST = 256
+"""Of `LocalProvider`."""
 
 
 @pytest.fixture
@@ -187,12 +189,12 @@ def refused_by(chain: Chain, chunker: str, content_hash: bytes, doc_ids: list[st
 
 def test_each_batch_is_committed_at_once(chain: Chain, source: InMemorySource) -> None:
     """A model that fails at its second call has been paid for the first, and not again."""
-    count = CHUNKS_A_CALL + 40
+    count = TEXTS_A_REQUEST + 40
     source.contents = {f"{n}.md": f"Text {n}.".encode() for n in range(count)}
     failing = replace(chain, embedder=FailsLater(calls=1))
     with pytest.raises(EmbeddingError, match="overloaded"):
         failing.run()
-    assert value(chain.urls.writer, "SELECT count(*) FROM embeddings") == CHUNKS_A_CALL
+    assert value(chain.urls.writer, "SELECT count(*) FROM embeddings") == TEXTS_A_REQUEST
     assert chain.run().embedded == 40
     assert not {*failing.embedder.paid} & {*chain.embedder.paid}
 
@@ -252,7 +254,7 @@ def test_as_many_vectors_as_texts_are_kept_or_none(chain: Chain) -> None:
 
 
 def test_missing_and_damaged_vectors_are_told(chain: Chain) -> None:
-    chain.run()
+    chain.observe(), chain.open(), chain.cut(), chain.embed()
     embeddings = chain.stores.embeddings
     assert (embeddings.missing(chain.newest), embeddings.damaged(chain.newest)) == (0, [])
     with psycopg.connect(chain.urls.writer) as connection:
@@ -270,6 +272,19 @@ def test_missing_and_damaged_vectors_are_told(chain: Chain) -> None:
         )
     assert embeddings.missing(chain.newest) == 1
     assert len(embeddings.damaged(chain.newest)) == 2
+    assert chain.embed() == 1
+
+
+def test_a_vector_that_has_changed_since_it_was_written_is_damaged(chain: Chain) -> None:
+    chain.run()
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute(
+            "UPDATE rag_assets.embeddings SET embedding = array_fill(0.5, ARRAY[64])::public.vector"
+            " WHERE text_hash = (SELECT min(text_hash) FROM rag_assets.embeddings)"
+        )
+    embeddings = chain.stores.embeddings
+    assert len(embeddings.damaged(chain.newest, everywhere=True)) == 1
+    assert embeddings.damaged(chain.newest) == []  # all of it is served, from the index
 
 
 def test_embeddings_are_counted_by_bucket(chain: Chain) -> None:

@@ -1,27 +1,37 @@
-"""Each text is given to the model once, and what it answers is looked at."""
+"""Each text is given to the model once; what it gave is kept at once, and what it cost."""
 
+import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
-from rag_assets.errors import EmbeddingError
-from rag_assets.indexing.embedding import CHUNKS_A_CALL, embed
+from rag_assets.errors import ProviderRefusalError, RejectedInputError
+from rag_assets.indexing.embedding import embed
+from rag_assets.indexing.requesting import PatientEmbedder
 from rag_assets.model import (
     Chunk,
+    DeadLetter,
     Generation,
     GenerationState,
     IndexSettings,
+    InputKind,
+    Passage,
     Recipe,
+    RequestLimits,
     RunIdentity,
+    Spent,
+    Stage,
 )
-from rag_assets.ports import Vectors
-from rag_assets.testing import HashEmbedder
+from rag_assets.ports import ProviderAnswer, Vectors
+from rag_assets.testing import HashEmbedder, LocalProvider, StoppedClock
 
 RUN = RunIdentity("run-1", "code-1")
 RECIPE = Recipe("auto@1", "markdown@1:20-60", HashEmbedder().identity, 64, IndexSettings())
 GENERATION = Generation(1, "notes", GenerationState.BUILDING, RECIPE)
+A_REQUEST = LocalProvider(HashEmbedder()).texts
 
 
 def chunks(count: int) -> list[Chunk]:
@@ -30,14 +40,22 @@ def chunks(count: int) -> list[Chunk]:
 
 @dataclass(slots=True)
 class Store:
+    """Documents `0.md`, `1.md`, … of one chunk each, some of them waiting for a vector."""
+
     waiting: list[Chunk]
     vectors: dict[bytes, Vectors] = field(default_factory=dict)
     commits: list[int] = field(default_factory=list)
+    paid: Spent = field(default_factory=Spent)
+    price: Decimal | None = None
+    letters: list[DeadLetter] = field(default_factory=list)
+    claimed: bool | None = None
+    released: list[bytes] = field(default_factory=list)
     closed: bool = False
 
     def unembedded(
-        self, generation: Generation, buckets: Sequence[int], *, at_once: int
+        self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
     ) -> Generator[Sequence[Chunk], None, None]:
+        self.claimed = claimed
         try:
             for start in range(0, len(self.waiting), at_once):
                 yield self.waiting[start : start + at_once]
@@ -50,77 +68,118 @@ class Store:
         text_hashes: Sequence[bytes],
         vectors: Vectors,
         run: RunIdentity,
+        *,
+        spent: Spent | None = None,
+        price: Decimal | None = None,
     ) -> None:
         self.vectors |= dict(zip(text_hashes, vectors, strict=True))
         self.commits.append(len(text_hashes))
+        self.paid += spent or Spent()
+        self.price = price
+
+    def let_go(self, generation: Generation, text_hashes: Sequence[bytes]) -> None:
+        self.released += text_hashes
+
+    def passages(self, generation: Generation, text_hashes: Sequence[bytes]) -> list[Passage]:
+        return [
+            Passage(f"{chunk.ord}.md", b"content", chunk.text_hash, 0, chunk.start, chunk.end)
+            for chunk in self.waiting
+            if chunk.text_hash in text_hashes
+        ]
+
+    def add_dead_letters(
+        self, corpus: str, letters: Sequence[DeadLetter], run: RunIdentity
+    ) -> list[str]:
+        self.letters += letters
+        return [letter.doc_id for letter in letters]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A model that answers what a test gives it."""
+@dataclass(slots=True)
+class Metered:
+    """A provider that costs a token a text, and refuses some."""
 
-    answer: Vectors
+    rejects: str = "nothing"
+    answers: int = 1_000_000
+    """How often before the money is gone."""
+    identity: str = HashEmbedder().identity
     dimensions: int = 64
-    identity: str = "a model"
+    limits: RequestLimits = field(
+        default_factory=lambda: RequestLimits(texts=4, tokens=10_000, tokens_a_text=1000)
+    )
+    metered: bool = True
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        return self.answer
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        if any(self.rejects in text for text in texts):
+            raise RejectedInputError("It answered 400.")
+        self.answers -= 1
+        if self.answers < 0:
+            raise ProviderRefusalError("No money is left.")
+        return ProviderAnswer(list(HashEmbedder().embed_documents(texts)), len(texts))
 
-    def embed_question(self, text: str) -> Vectors:
-        return self.answer[:1]
+
+def patient(provider: LocalProvider | Metered, price: Decimal | None = None) -> PatientEmbedder:
+    return PatientEmbedder(provider, clock=StoppedClock(), chance=random.Random(7), price=price)
+
+
+HASHES = patient(LocalProvider(HashEmbedder()))
 
 
 def test_every_text_gets_the_vector_of_its_heading_and_passage() -> None:
     store = Store(chunks(3))
-    assert embed(GENERATION, [0], embedder=HashEmbedder(), store=store, run=RUN) == 3
+    done = embed(GENERATION, [0], embedder=HASHES, store=store, letters=store, run=RUN)
+    assert (done.texts, done.rejected, done.usd) == (3, 0, None)
     for chunk in store.waiting:
         expected = HashEmbedder().embed_question(f"Heading\n{chunk.text}")
         np.testing.assert_array_equal(store.vectors[chunk.text_hash], expected)
 
 
-def test_each_call_is_kept_at_once() -> None:
-    store = Store(chunks(CHUNKS_A_CALL + 5))
-    embed(GENERATION, [0], embedder=HashEmbedder(), store=store, run=RUN)
-    assert store.commits == [CHUNKS_A_CALL, 5]
+def test_each_request_is_kept_at_once() -> None:
+    store = Store(chunks(A_REQUEST + 5))
+    embed(GENERATION, [0], embedder=HASHES, store=store, letters=store, run=RUN)
+    assert store.commits == [A_REQUEST, 5]
 
 
 def test_nothing_to_embed_asks_no_model() -> None:
     store = Store([])
-    never_asked = Answers(np.empty((0, 1), np.float32))
-    assert embed(GENERATION, [0], embedder=never_asked, store=store, run=RUN) == 0
+    never_asked = patient(Metered(answers=0))
+    done = embed(GENERATION, [0], embedder=never_asked, store=store, letters=store, run=RUN)
+    assert (done.texts, done.spent) == (0, Spent())
     assert store.closed
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        np.ones((1, 64)),
-        np.ones((3, 64)),
-        np.ones((2, 63)),
-        np.ones(64),
-        np.array([[1.0] * 64, [0.0] * 64]),
-        np.array([[1.0] * 64, [float("nan")] + [1.0] * 63]),
-        np.array([[1.0] * 64, [float("inf")] + [1.0] * 63]),
-    ],
-    ids=["too few", "too many", "too short", "flat", "zero", "not a number", "infinite"],
-)
-def test_an_answer_that_cannot_be_right_is_not_kept(answer: Vectors) -> None:
-    store = Store(chunks(2))
-    with pytest.raises(EmbeddingError, match="Nothing of this call was kept"):
-        embed(
-            GENERATION,
-            [0],
-            embedder=Answers(answer.astype(np.float32)),
-            store=store,
-            run=RUN,
-        )
-    assert store.vectors == {}
+def test_only_texts_that_cost_money_are_claimed() -> None:
+    for embedder, claimed in ((HASHES, False), (patient(Metered()), True)):
+        store = Store(chunks(1))
+        embed(GENERATION, [0], embedder=embedder, store=store, letters=store, run=RUN)
+        assert store.claimed is claimed
+
+
+def test_what_was_paid_stands_beside_what_it_gave() -> None:
+    store, price = Store(chunks(10)), Decimal("0.02")
+    embedder = patient(Metered(), price)
+    done = embed(GENERATION, [0], embedder=embedder, store=store, letters=store, run=RUN)
+    assert done.spent == store.paid == Spent(requests=3, texts=10, tokens=10)
+    assert store.price == price
+    assert done.usd == Decimal("0.0000002")
+
+
+def test_a_rejected_text_makes_a_dead_letter_of_its_document_and_stops_no_other() -> None:
+    store = Store(chunks(10))
+    rejects = patient(Metered(rejects="Text 6."))
+    done = embed(GENERATION, [0], embedder=rejects, store=store, letters=store, run=RUN)
+    assert (done.texts, done.rejected, done.dead_letters) == (9, 1, 1)
+    [letter] = store.letters
+    assert (letter.doc_id, letter.stage, letter.subject) == ("6.md", Stage.EMBED, RECIPE.embedder)
+    assert (letter.content_hash, letter.error) == (b"content", "RejectedInputError")
+    assert "characters 0 to 8 (chunk 0)" in letter.reason
+    assert "Text 6" not in letter.reason
+    assert store.released == [store.waiting[6].text_hash]
+
+
+def test_a_provider_that_stops_loses_nothing_that_was_paid() -> None:
+    store = Store(chunks(20))
+    stops = patient(Metered(answers=3))
+    with pytest.raises(ProviderRefusalError, match="No money"):
+        embed(GENERATION, [0], embedder=stops, store=store, letters=store, run=RUN)
+    assert len(store.vectors) == store.paid.texts == 12
     assert store.closed
-
-
-def test_a_vector_without_direction_names_its_text() -> None:
-    answer = np.array([[1.0] * 64, [0.0] * 64], np.float32)
-    with pytest.raises(
-        EmbeddingError, match=r"a model gave a vector without direction.*'Text 1\.'"
-    ):
-        embed(GENERATION, [0], embedder=Answers(answer), store=Store(chunks(2)), run=RUN)

@@ -74,7 +74,7 @@ FROM index_buckets WHERE generation = %(generation)s;
 
 -- name: published
 -- The contract between the halves.
-SELECT corpus, generation, embedder, retrieval, run_id, published_at FROM published_index
+SELECT corpus, generation, embedder, retrieval, run_id, published_at, api_key_env FROM published_index
 WHERE corpus = %(corpus)s;
 
 -- name: published_corpora
@@ -95,17 +95,19 @@ RETURNING generation;
 
 -- name: publish
 -- The switch: readers that begin after this read the new generation.
-INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason)
-SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s
+INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason, api_key_env)
+SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s, %(api_key_env)s
 FROM generations WHERE generation = %(generation)s
 ON CONFLICT (corpus) DO UPDATE
 SET generation = excluded.generation, embedder = excluded.embedder, retrieval = excluded.retrieval,
-    run_id = excluded.run_id, reason = excluded.reason, published_at = now();
+    run_id = excluded.run_id, reason = excluded.reason, published_at = now(),
+    api_key_env = excluded.api_key_env;
 
 -- name: update_retrieval
 -- Settings of reading alone need no new generation.
-UPDATE published_index SET retrieval = %(retrieval)s
-WHERE corpus = %(corpus)s AND retrieval <> %(retrieval)s;
+UPDATE published_index SET retrieval = %(retrieval)s, api_key_env = %(api_key_env)s
+WHERE corpus = %(corpus)s
+  AND (retrieval, api_key_env) IS DISTINCT FROM (%(retrieval)s::jsonb, %(api_key_env)s::text);
 
 -- name: recall
 -- A retired generation whose settings came back is a candidate again, unless it was rolled back.

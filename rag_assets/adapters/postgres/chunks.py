@@ -1,7 +1,7 @@
 """Keeps chunks, under the hash of what they were made from."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -93,7 +93,7 @@ class PostgresChunks:
 
 def pieces(
     connection: "Connection", query: LiteralString, which: dict[str, Any], *, at_once: int
-) -> Iterator[list[dict[str, Any]]]:
+) -> Generator[list[dict[str, Any]], None, None]:
     """A large result, a few hundred rows at a time."""
     with connection.transaction(), connection.cursor(name="pieces") as cursor:
         cursor.execute(query, which)

@@ -1,12 +1,16 @@
 """Keeps embeddings, each under the hash of the text it was made from."""
 
-from collections.abc import Generator, Sequence
+import secrets
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.chunks import pieces, which_rows
 from rag_assets.adapters.postgres.connections import connect, only_row
-from rag_assets.model import Chunk, Generation, RunIdentity
+from rag_assets.model import Chunk, Generation, Passage, RunIdentity, Spent, Stage
 from rag_assets.ports import Vectors
 
 if TYPE_CHECKING:
@@ -20,20 +24,26 @@ class PostgresEmbeddings:
         self._url = url
 
     def unembedded(
-        self, generation: Generation, buckets: Sequence[int], *, at_once: int
+        self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
     ) -> Generator[Sequence[Chunk], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
-        Until the last batch is embedded, other runs over these buckets wait; what a run over
-        other buckets has embedded meanwhile is left out.
+        Until it is closed, other runs over these buckets wait; `claimed`, runs over other buckets,
+        or corpora of the scope, leave these texts out too. An empty batch says that others are
+        about to embed all that is left: what they let go of comes later.
         """
         which = which_rows(generation, buckets)
         with connect(self._url) as connection, connection.transaction():
+            connection.execute(_query("wait_for_models"))
             for bucket in sorted(buckets):
                 connection.execute(_query("hold_embedding"), which | {"bucket": bucket})
-            for rows in pieces(connection, _query("unembedded"), which, at_once=at_once):
-                if chunks := _without_vectors(connection, [_chunk(row) for row in rows], which):
-                    yield chunks
+            with closing(pieces(connection, _query("unembedded"), which, at_once=at_once)) as rows:
+                batches = ([_chunk(row) for row in batch] for batch in rows)
+                if claimed:
+                    with self._claims(which) as claims:
+                        yield from claims.taken(batches, at_once)
+                else:
+                    yield from _all_without_vectors(connection, batches, which)
 
     def add_embeddings(
         self,
@@ -41,17 +51,37 @@ class PostgresEmbeddings:
         text_hashes: Sequence[bytes],
         vectors: Vectors,
         run: RunIdentity,
+        *,
+        spent: Spent | None = None,
+        price: Decimal | None = None,
     ) -> None:
-        """Commits what one call of the model gave."""
+        """Commits what was paid for, with its cost; a text that has been erased is left out."""
         import numpy as np
 
         which = which_rows(generation) | {"run_id": run.run_id}
-        rows = [
-            which | {"text_hash": text_hash, "vector": vector}
-            for text_hash, vector in zip(text_hashes, np.asarray(vectors, np.float32), strict=True)
-        ]
+        rows = np.asarray(vectors, np.float32)
+        # In one order, so that two runs with the same texts do not wait for each other.
+        pairs = sorted(zip(text_hashes, rows, strict=True), key=lambda pair: pair[0])
+        texts = {"text_hashes": [text_hash for text_hash, _ in pairs]}
         with connect(self._url, vectors=True) as connection, connection.transaction():
-            connection.cursor().executemany(_query("add_embedding"), rows)
+            if pairs:
+                given = texts | {"vectors": [vector for _, vector in pairs]}
+                connection.execute(_query("add_embeddings"), which | given)
+                connection.execute(_query("drop_claims"), which | texts)
+            if spent is not None:
+                _add_cost(connection, which, spent, price)
+
+    def let_go(self, generation: Generation, text_hashes: Sequence[bytes]) -> None:
+        """These will not be embedded by us: others may try."""
+        which = which_rows(generation) | {"text_hashes": list(text_hashes)}
+        with connect(self._url) as connection:
+            connection.execute(_query("drop_claims"), which)
+
+    def passages(self, generation: Generation, text_hashes: Sequence[bytes]) -> list[Passage]:
+        """Where these texts stand in live documents of the generation's corpus."""
+        which = which_rows(generation) | {"text_hashes": list(text_hashes)}
+        with connect(self._url) as connection:
+            return [Passage(**row) for row in connection.execute(_query("passages"), which)]
 
     def counts(self, generation: Generation, buckets: Sequence[int]) -> dict[int, int]:
         """Bucket to how many of its texts have their vector."""
@@ -60,25 +90,95 @@ class PostgresEmbeddings:
             return {row["bucket"]: row["embedded"] for row in rows}
 
     def missing(self, generation: Generation) -> int:
-        """How many texts of live documents have no vector."""
+        """How many texts still have to be embedded."""
         with connect(self._url) as connection:
             row = only_row(connection.execute(_query("missing_embeddings"), which_rows(generation)))
             return int(row["missing"])
 
-    def damaged(self, generation: Generation) -> list[str]:
-        """Hashes of texts whose vector has the wrong length or no direction."""
+    def damaged(self, generation: Generation, *, everywhere: bool = False) -> list[str]:
+        """Hashes of some texts whose vector is unusable, of documents not served yet, or of all."""
+        which = which_rows(generation) | {"everywhere": everywhere}
         with connect(self._url) as connection:
-            rows = connection.execute(_query("verify_embeddings"), which_rows(generation))
+            rows = connection.execute(_query("damaged_embeddings"), which)
             return [row["text_hash"] for row in rows]
+
+    @contextmanager
+    def _claims(self, which: dict[str, Any]) -> Iterator["_Claims"]:
+        """A session of their own: claims are seen at once, and end with it, however it ends."""
+        which = which | {"holder": secrets.randbits(31)}
+        with connect(self._url) as connection:
+            connection.execute(_query("hold_claims"), which)
+            try:
+                yield _Claims(connection, which)
+            finally:
+                if not connection.closed:
+                    connection.execute(_query("release_claims"), which)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    """Texts that this run alone may pay for."""
+
+    connection: "Connection"
+    which: dict[str, Any]
+
+    def taken(self, batches: Iterator[list[Chunk]], at_once: int) -> Iterator[Sequence[Chunk]]:
+        """All chunks, those claimed by others last: each ends up as a vector, or as ours."""
+        elsewhere: list[Chunk] = []
+        for batch in batches:
+            ours = self._claim(batch)
+            taken = {chunk.text_hash for chunk in ours}
+            elsewhere += [chunk for chunk in batch if chunk.text_hash not in taken]
+            if ours := _without_vectors(self.connection, ours, self.which):
+                yield ours
+        while elsewhere := _without_vectors(self.connection, elsewhere, self.which):
+            ours = self._claim(elsewhere[:at_once])
+            taken = {chunk.text_hash for chunk in ours}
+            elsewhere = [
+                chunk
+                for chunk in elsewhere[at_once:] + elsewhere[:at_once]
+                if chunk.text_hash not in taken
+            ]
+            yield _without_vectors(self.connection, ours, self.which)
+
+    def _claim(self, chunks: list[Chunk]) -> list[Chunk]:
+        hashes = [chunk.text_hash for chunk in chunks]
+        rows = self.connection.execute(_query("claim"), self.which | {"text_hashes": hashes})
+        taken = {row["text_hash"] for row in rows}
+        return [chunk for chunk in chunks if chunk.text_hash in taken]
+
+
+def _all_without_vectors(
+    connection: "Connection", batches: Iterator[list[Chunk]], which: dict[str, Any]
+) -> Iterator[Sequence[Chunk]]:
+    for batch in batches:
+        if chunks := _without_vectors(connection, batch, which):
+            yield chunks
 
 
 def _without_vectors(
     connection: "Connection", chunks: list[Chunk], which: dict[str, Any]
 ) -> list[Chunk]:
+    if not chunks:
+        return []
     hashes = [chunk.text_hash for chunk in chunks]
     rows = connection.execute(_query("embedded_meanwhile"), which | {"text_hashes": hashes})
     meanwhile = {row["text_hash"] for row in rows}
     return [chunk for chunk in chunks if chunk.text_hash not in meanwhile]
+
+
+def _add_cost(
+    connection: "Connection", which: dict[str, Any], spent: Spent, price: Decimal | None
+) -> None:
+    line = which | {
+        "stage": Stage.EMBED,
+        "model": which["embedder"],
+        "requests": spent.requests,
+        "texts": spent.texts,
+        "tokens": spent.tokens,
+        "price": price,
+    }
+    connection.execute(queries.load("costs")["add_cost"], line)
 
 
 def _chunk(row: dict[str, Any]) -> Chunk:

@@ -122,6 +122,7 @@ class PostgresGenerations:
         run: RunIdentity,
         reason: str,
         rolled_back: bool = False,
+        api_key_env: str | None = None,
     ) -> None:
         """Lets readers see this generation; the one before is retired, and kept."""
         with connect(self._url) as connection, connection.transaction():
@@ -137,13 +138,17 @@ class PostgresGenerations:
                 )
             connection.execute(
                 _query("publish"),
-                which | {"retrieval": _json(retrieval), "run_id": run.run_id, "reason": reason},
+                which
+                | {"retrieval": _json(retrieval), "run_id": run.run_id, "reason": reason}
+                | {"api_key_env": api_key_env},
             )
 
-    def update_retrieval(self, corpus: str, retrieval: RetrievalSettings) -> bool:
+    def update_retrieval(
+        self, corpus: str, retrieval: RetrievalSettings, *, api_key_env: str | None = None
+    ) -> bool:
         """Brings changed settings of reading into the published row; True if they had changed."""
         with connect(self._url) as connection:
-            row = {"corpus": corpus, "retrieval": _json(retrieval)}
+            row = {"corpus": corpus, "retrieval": _json(retrieval), "api_key_env": api_key_env}
             return connection.execute(_query("update_retrieval"), row).rowcount > 0
 
     def rollback_target(self, corpus: str) -> Generation:

@@ -1,0 +1,499 @@
+"""Asking a model for vectors: the one wrapper around every provider.
+
+Texts are put into requests that fit, a few requests are under way at once, each goes out when the
+shared rate allows it, and again where that can help:
+
+    busy (429, 5xx, no answer)   the same request, later; as long as the provider wishes, or longer
+    wrong answer                 the same request, later
+    rejected input               each half by itself, down to the text that is to blame
+    a vector that cannot be      that text by itself; then the text is rejected
+    refusal (key, quota, model)  nothing more; what is under way is still handed over
+
+What a request gave is handed over before the next is waited for, so that it can be kept at once.
+"""
+
+import random
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from itertools import count
+from threading import Event
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from rag_assets.errors import (
+    EmbeddingError,
+    ProviderBusyError,
+    ProviderRefusalError,
+    RagAssetsError,
+    RejectedInputError,
+    WrongAnswerError,
+)
+from rag_assets.model import InputKind, RequestLimits, Spent
+from rag_assets.ports import Clock, EmbeddingProvider, ProviderAnswer, RateLimits, Vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Key = TypeVar("Key")
+
+PROBE = "word"
+"""A text that every model can embed: if this is rejected, the documents are not to blame."""
+SUSPECTS = 3
+"""So many rejected texts, and none accepted yet, make us ask for the probe."""
+UNUSABLE_VECTORS = 6
+"""So many vectors that cannot be, for one text by itself, and it is rejected."""
+ASK_AGAIN_S = 0.2
+"""Until we look again whether another run has let go of texts."""
+BYTES_A_TOKEN = 4
+"""Of usual text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long one request is tried."""
+
+    attempts: int = 10
+    total_s: float = 900
+    first_s: float = 0.5
+    longest_s: float = 60
+
+
+PATIENCE = Patience()
+PATIENCE_OF_A_READER = Patience(attempts=3, total_s=15, first_s=0.2, longest_s=2)
+
+
+class NoRateLimits:
+    """For a model that anybody may ask as often as they like."""
+
+    def take(self, tokens: int) -> float:  # noqa: ARG002 - as the port has it
+        return 0.0
+
+    def settle(self, unused: int) -> None:
+        pass
+
+    def throttled(self, wait_s: float) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Generic[Key]):
+    """A text that this model gives no vector; `reason` has no word of it."""
+
+    key: Key
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Key]):
+    """What requests gave since the last answer: a row of `vectors` for each of `keys`."""
+
+    keys: tuple[Key, ...]
+    vectors: Vectors
+    rejected: tuple[Rejected[Key], ...]
+    spent: Spent
+
+
+class PatientEmbedder:
+    """An embedder over any provider."""
+
+    def __init__(
+        self,
+        provider: EmbeddingProvider,
+        *,
+        clock: Clock,
+        chance: random.Random,
+        rate: RateLimits | None = None,
+        patience: Patience = PATIENCE,
+        concurrency: int = 1,
+        price: Decimal | None = None,
+    ) -> None:
+        self._provider = provider
+        self.clock = clock
+        self._chance = chance
+        self._rate = rate or NoRateLimits()
+        self._patience = patience
+        self.concurrency = concurrency
+        self.price = price
+        """US dollars a million tokens, where it is known."""
+
+    @property
+    def identity(self) -> str:
+        return self._provider.identity
+
+    @property
+    def dimensions(self) -> int:
+        return self._provider.dimensions
+
+    @property
+    def metered(self) -> bool:
+        return self._provider.metered
+
+    @property
+    def texts_a_request(self) -> int:
+        return self._provider.limits.texts
+
+    def answers(
+        self,
+        batches: Iterable[Sequence[tuple[Key, str]]],
+        kind: InputKind = InputKind.DOCUMENT,
+    ) -> Generator[Answer[Key], None, None]:
+        """Every text gets its vector or is rejected, in no order.
+
+        An empty batch says that there is nothing just now: the next is asked for a little later.
+        To be closed when it is not read to its end.
+        """
+        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="embedding") as pool:
+            stop = Event()
+            requests = packed(batches, self._provider.limits)
+            try:
+                yield from _Asking(self, requests, kind, pool, stop).answers()
+            finally:
+                stop.set()
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        return self._embed(texts, InputKind.DOCUMENT)
+
+    def embed_question(self, text: str) -> Vectors:
+        row: Vectors = self._embed([text], InputKind.QUESTION)[0]
+        return row
+
+    def _embed(self, texts: Sequence[str], kind: InputKind) -> Vectors:
+        import numpy as np
+
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        with closing(self.answers([list(enumerate(texts))] if texts else [], kind)) as answers:
+            for answer in answers:
+                for rejected in answer.rejected:
+                    raise RejectedInputError(
+                        f"{self.identity} has no vector for the text that begins"
+                        f" {texts[rejected.key][:40]!r}: {rejected.reason}"
+                    )
+                vectors[list(answer.keys)] = answer.vectors
+        return vectors
+
+    # --- one request -----------------------------------------------------------------------------
+
+    def ask(
+        self, texts: Sequence[str], kind: InputKind, stop: Event
+    ) -> tuple[ProviderAnswer | RejectedInputError, Spent]:
+        """One request until it is answered or rejected; what it cost to get there."""
+        ends_at: float | None = None  # waiting for the rate is no failure
+        spent = Spent()
+        for attempt in count(1):
+            outcome = self._ask_once(texts, kind, stop)
+            match outcome:
+                case ProviderAnswer():
+                    return outcome, spent + Spent(1, len(texts), outcome.tokens)
+                case RejectedInputError():
+                    return outcome, spent + Spent(1)
+                case WrongAnswerError():
+                    spent += Spent(1, tokens=outcome.tokens)
+                case _:
+                    spent += Spent(1)
+            if ends_at is None:
+                ends_at = self.clock.monotonic() + self._patience.total_s
+            self._back_off(outcome, attempt, ends_at, stop)
+        raise AssertionError  # `count` does not end
+
+    def _ask_once(
+        self, texts: Sequence[str], kind: InputKind, stop: Event
+    ) -> ProviderAnswer | RejectedInputError | ProviderBusyError | WrongAnswerError:
+        entered = sum(map(estimated_tokens, texts))
+        if wait_s := self._rate.take(entered):
+            self.clock.pause(wait_s * self._chance.uniform(1, 1.05), unless=stop)
+        if stop.is_set():
+            raise _StoppedError
+        try:
+            answer = self._answer(texts, kind)
+        except (RejectedInputError, ProviderBusyError, WrongAnswerError) as error:
+            self._rate.settle(entered - getattr(error, "tokens", 0))
+            return error
+        self._rate.settle(entered - answer.tokens)
+        return answer
+
+    def _answer(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        answer = self._provider.request(texts, kind)
+        if len(answer.vectors) != len(texts):
+            raise WrongAnswerError(
+                f"{self.identity} gave {len(answer.vectors)} vectors for {len(texts)} texts.",
+                tokens=answer.tokens,
+            )
+        return answer
+
+    def _back_off(
+        self,
+        failure: ProviderBusyError | WrongAnswerError,
+        attempt: int,
+        ends_at: float,
+        stop: Event,
+    ) -> None:
+        """Waits as long as the provider says, or ever longer; raises when patience has an end."""
+        wait_s = self._wait_s(failure, attempt)
+        if attempt >= self._patience.attempts or self.clock.monotonic() + wait_s > ends_at:
+            tried = "once" if attempt == 1 else f"{attempt} times"
+            later = f" It asks to wait {wait_s:.0f} seconds." if asked_wait_s(failure) else ""
+            text = f"{failure}{later} It was asked {tried}; what was paid for is kept. Run again."
+            raise type(failure)(text)
+        if isinstance(failure, ProviderBusyError) and failure.too_many:
+            self._rate.throttled(wait_s)
+        self.clock.pause(wait_s, unless=stop)
+
+    def _wait_s(self, failure: ProviderBusyError | WrongAnswerError, attempt: int) -> float:
+        asked = asked_wait_s(failure, now=self.clock.now())
+        doubled = self._patience.first_s * 2.0 ** min(attempt - 1, 30)
+        own = min(self._patience.longest_s, doubled) * self._chance.uniform(0.5, 1)
+        return own if asked is None else asked + own / 10
+
+
+# --- many requests -------------------------------------------------------------------------------
+
+
+class _StoppedError(EmbeddingError):
+    """Another request has failed for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[Key]):
+    items: Sequence[tuple[Key, str]]
+    unusable: int = 0
+    """How many vectors that cannot be its only text was given, by itself."""
+
+
+@dataclass(slots=True)
+class _Asking(Generic[Key]):
+    """Requests under way: those to come, those to be made again, and what they have given."""
+
+    embedder: PatientEmbedder
+    requests: Iterator[Sequence[tuple[Key, str]]]
+    kind: InputKind
+    pool: ThreadPoolExecutor
+    stop: Event
+    again: deque[_Job[Key]] = field(default_factory=deque)
+    running: dict["Future[_Outcome]", _Job[Key]] = field(default_factory=dict)
+    suspects: list[Rejected[Key]] = field(default_factory=list)
+    """Rejected while no text had been accepted: the request itself may be to blame."""
+    accepted: bool = False
+    to_come: bool = True
+    failure: RagAssetsError | None = None
+
+    def answers(self) -> Iterator[Answer[Key]]:
+        while self._start():
+            if not self.running and self.suspects:  # another run may wait for a verdict on these
+                yield self._judged_by_probe()
+            for outcome, job in self._completed():
+                answer = self._judged(outcome, job)
+                self._start()  # the provider works while this is being kept
+                yield answer
+        if self.failure:
+            raise self.failure
+        if self.suspects:
+            yield self._judged_by_probe()
+
+    def _start(self) -> bool:
+        """Keeps as many requests under way as may be; returns whether any is or will be."""
+        while self.failure is None and len(self.running) < self.embedder.concurrency:
+            job = self.again.popleft() if self.again else self._next()
+            if job is None:
+                break
+            texts = [text for _, text in job.items]
+            self.running[self.pool.submit(self.embedder.ask, texts, self.kind, self.stop)] = job
+        return bool(self.running) or (self.failure is None and self.to_come)
+
+    def _next(self) -> _Job[Key] | None:
+        items = next(self.requests, None) if self.to_come else None
+        self.to_come = items is not None
+        return _Job(items) if items else None
+
+    def _completed(self) -> Iterator[tuple["_Outcome", _Job[Key]]]:
+        """What has been answered; where nothing is under way, others hold what is left."""
+        if not self.running:
+            self.embedder.clock.pause(ASK_AGAIN_S, unless=self.stop)
+        for future in wait(self.running, return_when=FIRST_COMPLETED).done if self.running else ():
+            job = self.running.pop(future)
+            try:
+                yield future.result(), job
+            except RagAssetsError as error:
+                self._fail(error)
+
+    def _fail(self, error: RagAssetsError) -> None:
+        """Nothing more is asked; the first reason is the one to be told."""
+        if not isinstance(error, _StoppedError):
+            self.failure = self.failure or error
+        self.stop.set()
+
+    def _judged(self, outcome: "_Outcome", job: _Job[Key]) -> Answer[Key]:
+        answered, spent = outcome
+        if isinstance(answered, ProviderAnswer):
+            return self._looked_at(answered, job, spent)
+        if len(job.items) > 1:
+            middle = len(job.items) // 2
+            self.again.extendleft([_Job(job.items[middle:]), _Job(job.items[:middle])])
+            return self._answer(spent=spent)
+        [(key, _)] = job.items
+        return self._rejected(Rejected(key, type(answered).__name__, str(answered)), spent)
+
+    def _looked_at(self, answer: ProviderAnswer, job: _Job[Key], spent: Spent) -> Answer[Key]:
+        """Keeps the vectors that can be; the texts of the others are asked for by themselves."""
+        dimensions = self.embedder.dimensions
+        wrong = [problem_of(vector, dimensions) for vector in answer.vectors]
+        rejected = self._convicted()
+        for (key, text), problem in zip(job.items, wrong, strict=True):
+            alone = _Job([(key, text)], unusable=job.unusable + (len(job.items) == 1))
+            if problem is not None and alone.unusable < UNUSABLE_VECTORS:
+                self.again.append(alone)
+            elif problem is not None:
+                reason = f"{self.embedder.identity} gave it a vector {problem}, again and again."
+                rejected += (Rejected(key, "UnusableVector", reason),)
+        good = {
+            key: vector
+            for (key, _), vector, problem in zip(job.items, answer.vectors, wrong, strict=True)
+            if problem is None and vector is not None
+        }
+        return self._answer(good, rejected=rejected, spent=spent)
+
+    def _rejected(self, rejected: Rejected[Key], spent: Spent) -> Answer[Key]:
+        self.suspects.append(rejected)
+        if self.accepted:
+            return self._answer(rejected=self._convicted(), spent=spent)
+        if self.failure is None and len(self.suspects) >= SUSPECTS:
+            try:
+                return self._judged_by_probe(spent)
+            except RagAssetsError as error:
+                self._fail(error)
+        return self._answer(spent=spent)
+
+    def _convicted(self) -> tuple[Rejected[Key], ...]:
+        """All suspects: some text has been accepted."""
+        self.accepted = True
+        convicted, self.suspects = tuple(self.suspects), []
+        return convicted
+
+    def _judged_by_probe(self, before: Spent = Spent()) -> Answer[Key]:  # noqa: B008 - it is frozen
+        """Nothing has been accepted yet: a text that must be tells who is to blame."""
+        answered, spent = self.embedder.ask([PROBE], self.kind, Event())
+        if isinstance(answered, RejectedInputError):
+            raise ProviderRefusalError(
+                f"{answered} Even a single word is rejected, so no document is to blame. Correct"
+                " the settings `embedder` and `embedding`."
+            )
+        return self._answer(rejected=self._convicted(), spent=before + spent)
+
+    def _answer(
+        self,
+        vectors: Mapping[Key, Vectors] | None = None,
+        *,
+        rejected: tuple[Rejected[Key], ...] = (),
+        spent: Spent,
+    ) -> Answer[Key]:
+        import numpy as np
+
+        vectors = vectors or {}
+        rows = np.array([*vectors.values()], np.float32)
+        rows = rows.reshape(len(vectors), self.embedder.dimensions)
+        return Answer(tuple(vectors), rows, rejected, spent)
+
+
+_Outcome = tuple[ProviderAnswer | RejectedInputError, Spent]
+
+
+# --- texts and vectors ---------------------------------------------------------------------------
+
+
+def packed(
+    batches: Iterable[Sequence[tuple[Key, str]]], limits: RequestLimits
+) -> Iterator[list[tuple[Key, str]]]:
+    """Each batch as requests that fit; an empty one stays.
+
+    A text that seems too long by itself goes alone, so that no other is rejected with it.
+
+    >>> few = RequestLimits(texts=2, tokens=100, tokens_a_text=10)
+    >>> texts = [(1, "a"), (2, "b" * 60), (3, "c"), (4, "d")]
+    >>> [[key for key, _ in request] for request in packed([texts, []], few)]
+    [[2], [1, 3], [4], []]
+    """
+    for batch in batches:
+        request: list[tuple[Key, str]] = []
+        tokens = 0
+        for item in batch:
+            most = most_tokens(item[1])
+            if estimated_tokens(item[1]) > limits.tokens_a_text:
+                yield [item]
+                continue
+            if request and (len(request) == limits.texts or tokens + most > limits.tokens):
+                yield request
+                request, tokens = [], 0
+            request.append(item)
+            tokens += most
+        if request or not batch:
+            yield request
+
+
+def most_tokens(text: str) -> int:
+    """No tokenizer makes more tokens of a text than it has bytes, beside a few marks.
+
+    >>> most_tokens("naïve")
+    14
+    """
+    return len(text.encode()) + 8
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many there are: what is entered into the rate until the provider has counted.
+
+    >>> estimated_tokens("The roof was new in 1999.")
+    7
+    """
+    return -(-len(text.encode()) // BYTES_A_TOKEN)
+
+
+def problem_of(vector: "NDArray[np.float32] | None", dimensions: int) -> str | None:
+    """What makes a vector unusable, also once it is stored with half the precision.
+
+    >>> import numpy as np
+    >>> problem_of(np.array([0.6, 0.8], np.float32), 2)
+    >>> problem_of(np.array([0, 1e-9], np.float32), 2)
+    'without direction'
+    """
+    import numpy as np
+
+    if vector is None or vector.shape != (dimensions,):
+        return f"that has not {dimensions} dimensions"
+    with np.errstate(over="ignore"):
+        half = vector.astype(np.float16)
+    if not np.isfinite(half).all():
+        return "with numbers that are none, or too large"
+    return None if half.any() else "without direction"
+
+
+def asked_wait_s(failure: Exception, *, now: datetime | None = None) -> float | None:
+    """The seconds of a Retry-After header, as a number or a date; None without a readable one."""
+    headers: Mapping[str, str] = getattr(failure, "headers", {})
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        if (text := headers.get(name)) is not None:
+            seconds = _seconds(text, now)
+            if seconds is not None:
+                return seconds * unit_s
+    return None
+
+
+def _seconds(text: str, now: datetime | None) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return _seconds_until(text, now)
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _seconds_until(text: str, now: datetime | None) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return None if now is None else max(0.0, (date - now).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
