@@ -24,7 +24,6 @@ from rag_assets.model import (
     DeadLetter,
     Hit,
     Receipt,
-    Repair,
     Scores,
     SearchResult,
     WhyWithheld,
@@ -379,23 +378,25 @@ def verified(
         say(("✓", "good"), f" {corpus}: sound")
         return
     mark = ("!", "odd") if repaired and not left else ("✗", "bad")
-    say(mark, f" {corpus}: {sum(len(each.subjects) for each in found)} damaged")
+    say(mark, f" {corpus}: damaged")
     for each in found:
         _damage(each)
     if not repaired:
-        say(f"  `rag-assets verify {corpus} --repair` mends what it can.")
+        say(f"`rag-assets verify {corpus} --repair` mends it.")
     elif not left:
-        say("  Repaired; a second look found nothing.")
+        say("Repaired; a second look found nothing.")
     else:
-        say(f"  Still damaged: {', '.join(sorted({each.kind for each in left}))}.")
-    if repaired and any(each.repair is not Repair.REBUILD for each in found):
-        say(f"  `rag-assets materialize {corpus}` makes again what was lost.")
+        say("Repaired as far as it can be from what is stored. Left:")
+        for each in left:
+            _damage(each)
+        say(f"`rag-assets materialize {corpus}` makes again what was lost.")
 
 
 def _damage(damage: Damage) -> None:
     place = f" in generation {damage.generation}" if damage.generation is not None else ""
     place += f", bucket {damage.bucket}" if damage.bucket is not None else ""
-    say(f"  {damage.kind}{place}: {damage.what} ", (f"({damage.repair})", "dim"))
+    counted = f"  {damage.kind}{place}: {damage.what}: {len(damage.subjects)} "
+    say(counted, (f"({damage.repair})", "dim"))
     named = ", ".join(damage.subjects[:NAMED])
     more = len(damage.subjects[NAMED:])
     say((f"    {named}{f' and {more} more' if more else ''}", "dim"))

@@ -8,6 +8,7 @@ plain SQL that names no folder of this machine.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,8 @@ from rag_assets.adapters.postgres import migrations
 from rag_assets.settings import Settings
 
 FIXTURES = Path(__file__).resolve().parent.parent / "rag_assets_tests" / "fixtures"
-NEUTRAL = "/srv/parish"
-"""Where the documents stand according to the dump."""
+DOCUMENTS = Path("/tmp/parish")
+"""Addresses of documents are part of what is served, and should not tell of this machine."""
 CORPUS = """\
 type: rag_assets.components.Corpus
 attributes:
@@ -43,10 +44,6 @@ class Parish:
     folder: Path
 
     @property
-    def documents(self) -> Path:
-        return self.folder / "documents"
-
-    @property
     def environment(self) -> dict[str, str]:
         ours = {
             "RAG_ASSETS_HOME": str(self.folder / "home"),
@@ -62,16 +59,15 @@ class Parish:
     def declare(self, *, max_chars: int) -> None:
         file = self.folder / "defs" / "parish" / "defs.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(CORPUS % (self.documents, max_chars), "utf-8")
+        file.write_text(CORPUS % (DOCUMENTS, max_chars), "utf-8")
 
     def write(self, documents: dict[str, str]) -> None:
         """The source has these documents and no others."""
-        self.documents.mkdir(exist_ok=True)
-        for file in self.documents.iterdir():
+        for file in DOCUMENTS.iterdir():
             if file.name not in documents:
                 file.unlink()
         for name, text in documents.items():
-            file = self.documents / name
+            file = DOCUMENTS / name
             if not file.exists() or file.read_bytes() != text.encode():
                 file.write_bytes(text.encode())
 
@@ -86,16 +82,17 @@ class Parish:
             f"--dbname={url}",
         )
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-        return OF_ONE_PG_DUMP.sub("", done.stdout).replace(str(self.documents), NEUTRAL)
+        return OF_ONE_PG_DUMP.sub("", done.stdout)
 
 
 def main() -> int:
     history = json.loads((FIXTURES / "parish.json").read_text("utf-8"))
+    DOCUMENTS.mkdir()  # if it is there, somebody else is at it
     with tempfile.TemporaryDirectory() as folder:
         parish = Parish(Path(folder).resolve())
-        parish.declare(max_chars=400)
-        parish.write(history["before"])
         try:
+            parish.declare(max_chars=400)
+            parish.write(history["before"])
             parish.run("up", "--database-only")
             parish.run("materialize", "parish")
             parish.declare(max_chars=90)
@@ -104,6 +101,7 @@ def main() -> int:
             text = parish.dump()
         finally:
             parish.run("down")
+            shutil.rmtree(DOCUMENTS)
     if folder in text:
         print(f"The dump names {folder}; nothing was written.", file=sys.stderr)
         return 1

@@ -81,6 +81,55 @@ class Shell:
         return {**theirs, **ours, **variables}
 
 
+class Project:
+    """A user's folder with one corpus in it, and a shell there."""
+
+    def __init__(self, folder: Path, home: Path, corpus: str, **variables: str) -> None:
+        self.corpus = corpus
+        self.variables = variables
+        self.documents = folder / "documents"
+        self.file = folder / "defs" / corpus / "defs.yaml"
+        self.shell = Shell(folder, home)
+        self.documents.mkdir()
+        self.file.parent.mkdir(parents=True)
+        self.declare()
+
+    def declare(self, *settings: str, source: str = "../../documents") -> None:
+        """Writes the corpus file, with these settings beside its source."""
+        lines = [
+            "type: rag_assets.components.Corpus",
+            "attributes:",
+            f"  source: {{local_files: {{path: {source}}}}}",
+            *(f"  {setting}" for setting in settings),
+        ]
+        self.file.write_text("\n".join(lines) + "\n")
+
+    def write(self, documents: dict[str, str]) -> None:
+        for name, text in documents.items():
+            (self.documents / name).write_text(text)
+
+    def run(self, *words: str, **variables: str) -> Done:
+        return self.shell.run(*words, **(self.variables | variables))
+
+    def materialized(self, *words: str) -> dict[str, dict[str, int]]:
+        """What each asset did in a run that succeeds: asset to counts."""
+        done = self.here("materialize", "--json", *words)
+        assert done.code == 0, done
+        return {each["asset"]: each["did"] for each in done.json["assets"]}
+
+    def here(self, *words: str, **variables: str) -> Done:
+        return self.shell.run_here(*words, **(self.variables | variables))
+
+    def ask(self, *words: str) -> Done:
+        return self.here("ask", "--corpus", self.corpus, *words)
+
+    def generations(self) -> list[tuple[int, str]]:
+        """Number and state, oldest first."""
+        corpora = self.here("status", "--json").json["corpora"]
+        (found,) = (each for each in corpora if each["corpus"] == self.corpus)
+        return [(each["generation"], each["state"]) for each in found["generations"]]
+
+
 @contextmanager
 def in_the_middle(shell: Shell, *words: str, after: str) -> Iterator["subprocess.Popen[str]"]:
     """A command that runs, as soon as its output has a line with these words."""
