@@ -3,7 +3,7 @@
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import psutil
@@ -72,15 +72,24 @@ class Meter:
         self._connection.close()
 
     def _server_s(self) -> float:
-        """A backend's time passes to the postmaster when it ends."""
-        own = self._postmaster.cpu_times()
-        total = own.user + own.system + own.children_user + own.children_system
-        for process in self._postmaster.children(recursive=True):
-            try:
+        """A process that ends between two looks would be counted by neither: then look again."""
+        ended = self._ended_s()
+        while True:
+            total, before = ended + self._living_s(), ended
+            if (ended := self._ended_s()) == before:
+                return total
+
+    def _ended_s(self) -> float:
+        """The time of a backend passes to the postmaster when it ends."""
+        spent = self._postmaster.cpu_times()
+        return spent.children_user + spent.children_system
+
+    def _living_s(self) -> float:
+        total = 0.0
+        for process in (self._postmaster, *self._postmaster.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
                 spent = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += spent.user + spent.system
+                total += spent.user + spent.system
         return total
 
     def _rows(self) -> dict[str, int]:
