@@ -64,10 +64,13 @@ _POWER = re.compile(r"[-+−]?\w{1,3}")  # noqa: RUF001
 
 def parse_html(content: bytes, *, doc_id: str) -> ParsedDocument:
     """Headings, paragraphs, lists, tables and code of the page's main part."""
-    from selectolax.lexbor import LexborHTMLParser
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
     text, warnings = decode(content, doc_id=doc_id, declared=_declared(content))
-    page = LexborHTMLParser(text)
+    try:
+        page = LexborHTMLParser(text)
+    except SelectolaxError as error:  # there is no page that it does not understand
+        raise MemoryError from error
     if (body := page.body) is None:
         return ParsedDocument(_page_title(page), "", warnings=warnings)
     unseen = _ids(page.css(_UNSEEN)) | _ids(

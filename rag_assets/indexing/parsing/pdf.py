@@ -22,7 +22,7 @@ _HYPHEN = "\ufffe"
 _BULLET = re.compile(r"^[•●○◦▪■□▸►‣⁃·\uf0b7\uf0a7\u2013\u2014*-](?:\s+|$)")  # noqa: RUF001
 _NUMBERED = re.compile(r"^(?:\d{1,3}[.)]|\(?[a-zA-Z]\)|\[\d{1,3}\])\s")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？]['\"”’)\]]*$")  # noqa: RUF001
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,9}")
 _LETTERS = re.compile(r"[^\W\d_]")
 _SECTION_NUMBER = re.compile(r"^(?:[\dA-Z]+(?:\.\d+)*\.?|[IVXLC]+\.)\s+")
 _PAGE_NUMBER = re.compile(
@@ -214,11 +214,13 @@ def _gap(spans: list[tuple[float, float]]) -> float | None:
 def _without_running_heads(pages: Sequence[list[_Line]]) -> list[list[_Line]]:
     """Pages without page numbers and without lines that most of them repeat at top or bottom."""
     edges = [_edge(lines) for lines in pages]
-    repeated = Counter(key for edge in edges for key in {_running(line) for line in edge})
+    repeated = Counter(
+        key for edge in edges for key in {key for line in edge for key in _running(line)}
+    )
     most = max(3, len(pages) * 0.4)
     kept = []
     for lines, edge in zip(pages, edges, strict=True):
-        heads = [line for line in edge if repeated[_running(line)] >= most]
+        heads = [line for line in edge if any(repeated[key] >= most for key in _running(line))]
         heads += [line for line in lines[-1:] + lines[:1] if _is_page_number(line)]
         kept.append([line for line in lines if line not in heads] if heads else lines)
     return kept
@@ -232,8 +234,14 @@ def _edge(lines: Sequence[_Line]) -> list[_Line]:
     return [*by_height[:2], *by_height[-2:]]
 
 
-def _running(line: _Line) -> str:
-    return _NUMBER.sub("#", line.text).casefold()
+def _running(line: _Line) -> set[str]:
+    """The line as it is, and with its first or last number less the page: `4 of 9` is `1 of 9`."""
+    text = line.text.casefold()
+    found = [*_NUMBER.finditer(text)]
+    return {text} | {
+        f"{text[: number.start()]}#{int(number[0]) - line.page}{text[number.end() :]}"
+        for number in found[:1] + found[-1:]
+    }
 
 
 def _is_page_number(line: _Line) -> bool:
