@@ -226,6 +226,11 @@ class InMemoryDocuments:
     def approve_deletions(self, *, up_to: int) -> None:
         self.approval = (up_to, self.now)
 
+    def retry_dead_letters(self) -> None:
+        self.letters = {
+            key: replace(letter, retry_at=self.now) for key, letter in self.letters.items()
+        }
+
     def erase(self, doc_id: str, *, bucket: int) -> None:
         """Takes a document out and blocks its id; runs that began before cannot record."""
         self.erased.add(hashlib.sha256(doc_id.encode()).digest())

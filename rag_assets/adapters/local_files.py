@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote_from_bytes
 
 from rag_assets.errors import SourceError
 from rag_assets.model import LocalFilesSettings, SourceObject
@@ -18,6 +19,9 @@ from rag_assets.model import LocalFilesSettings, SourceObject
 _CLOCK_TICK_S = 0.05
 """File times move in ticks of a few milliseconds: a younger file may change without a trace."""
 _LOOKS = 10
+_LARGEST_BYTES = 64 * 2**20
+"""No text for people is larger, and what is read is held in memory."""
+_LEFT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _LONGEST_ID = 1500
 """Bytes: what the database's indexes hold beside a word."""
 _SHORTENED = re.compile(r".{100}…[0-9a-f]{16}\Z", re.DOTALL)
@@ -33,18 +37,28 @@ class LocalFiles:
 
     def objects(self) -> Iterator[SourceObject]:
         root = self._root()
-        for path in sorted(self._paths(root)):
-            if (found := self._object(path, root)) is not None:
-                yield found
+        included, excluded = _compiled(self.settings.include), _compiled(self.settings.exclude)
+        uri = root.absolute().as_uri().rstrip("/")
+        beginning = len(os.path.join(root, ""))  # noqa: PTH118 # a string, for every file of a corpus
+        for entry in _files(str(root)):
+            relative = entry.path[beginning:]
+            if not included.fullmatch(relative) or excluded.fullmatch(relative):
+                continue
+            if entry.is_symlink() and not _is_inside(Path(entry.path), root):
+                continue
+            if (status := _settled_status(entry)) is not None:
+                yield _object(relative, status, uri)
 
     def look(self, doc_id: str) -> SourceObject | None:
         root = self._root()
         path = _path_of(doc_id, root)
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not self._takes(relative) or not _is_inside(path, root):
+        if hidden or not self._takes(str(relative)) or not _is_inside(path, root):
             return None
-        return self._object(path, root)
+        status = _settled_status(path)
+        uri = root.absolute().as_uri().rstrip("/")
+        return None if status is None else _object(str(relative), status, uri)
 
     def read(self, doc_id: str) -> bytes | None:
         root = self._root()
@@ -75,53 +89,73 @@ class LocalFiles:
             )
         return root
 
-    def _paths(self, root: Path) -> Iterator[Path]:
-        """Files that the patterns take; a folder that cannot be listed ends the listing."""
-        for folder, folders, files in os.walk(root, onerror=_unlistable):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(folder, name)
-                if not name.startswith(".") and self._takes(path.relative_to(root)):
-                    yield path
+    def _takes(self, relative: str) -> bool:
+        return bool(_compiled(self.settings.include).fullmatch(relative)) and not _compiled(
+            self.settings.exclude
+        ).fullmatch(relative)
 
-    def _takes(self, relative: Path) -> bool:
-        name = PurePosixPath(relative)
-        return any(_matches(name, pattern) for pattern in self.settings.include) and not any(
-            _matches(name, pattern) for pattern in self.settings.exclude
-        )
 
-    def _object(self, path: Path, root: Path) -> SourceObject | None:
-        try:
-            if path.is_symlink() and not _is_inside(path, root):
-                return None
-            status = _settled_status(path)
-        except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-                return None
-            _unlistable(error)
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return SourceObject(
-            doc_id=_doc_id(path.relative_to(root)),
-            uri=path.absolute().as_uri(),
-            source_hash=_source_hash(status),
-        )
+def _files(root: str) -> Iterator["os.DirEntry[str]"]:
+    """What is no folder, in the order of paths; a folder that cannot be listed ends the listing."""
+    folders = [iter(_entries(root))]
+    while folders:
+        for entry in folders[-1]:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(iter(_entries(entry.path)))
+                break
+            yield entry
+        else:
+            folders.pop()
+
+
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        _unlistable(error)
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _object(relative: str, status: os.stat_result, root_uri: str) -> SourceObject:
+    return SourceObject(
+        doc_id=_doc_id(relative),
+        uri=f"{root_uri}/{quote_from_bytes(os.fsencode(relative))}",
+        source_hash=_source_hash(status),
+    )
 
 
 def _is_inside(path: Path, root: Path) -> bool:
     """Wherever links lead; `realpath`, unlike `Path.resolve`, does not raise where they circle."""
+    if not _leads_through_links(path, root):
+        return True
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def _settled_status(path: Path) -> os.stat_result:
-    """A file's status once its times are old enough to tell of any later write."""
-    status = path.stat()
-    for _ in range(_LOOKS):
-        if not 0 <= time.time() - status.st_ctime < _CLOCK_TICK_S:
-            break
-        time.sleep(_CLOCK_TICK_S)
-        status = path.stat()
-    return status
+def _leads_through_links(path: Path, root: Path) -> bool:
+    below = path.relative_to(root).parts if path.is_relative_to(root) else ("..",)
+    place = root
+    for part in below:
+        place /= part
+        if part == ".." or place.is_symlink():
+            return True
+    return False
+
+
+def _settled_status(file: "Path | os.DirEntry[str]") -> os.stat_result | None:
+    """A regular file's status once its times are old enough to tell of any later write."""
+    try:
+        status = file.stat()
+        for _ in range(_LOOKS):
+            if not 0 <= time.time() - status.st_ctime < _CLOCK_TICK_S:
+                break
+            time.sleep(_CLOCK_TICK_S)
+            status = os.stat(file)  # noqa: PTH116 # an entry remembers its first status
+    except OSError as error:
+        if error.errno in _LEFT:
+            return None
+        _unlistable(error)
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _content(path: Path) -> bytes | None:
@@ -131,7 +165,10 @@ def _content(path: Path) -> bytes | None:
         os.close(opened)
         return None
     with os.fdopen(opened, "rb") as file:
-        return file.read()
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {_LARGEST_BYTES >> 20} MB")
+    return content
 
 
 def _source_hash(status: os.stat_result) -> bytes:
@@ -140,13 +177,13 @@ def _source_hash(status: os.stat_result) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-def _doc_id(relative: Path) -> str:
+def _doc_id(relative: str) -> str:
     r"""The path in slashes; bytes that are no UTF-8 are escaped, for a database holds only text.
 
-    >>> _doc_id(Path(os.fsdecode(b"caf\xe9.md"))), _doc_id(Path(r"caf\xe9.md"))
+    >>> _doc_id(os.fsdecode(b"caf\xe9.md")), _doc_id(r"caf\xe9.md")
     ('caf\\xe9.md', 'caf\\x5cxe9.md')
     """
-    raw = os.fsencode(relative.as_posix()).replace(b"\\x", b"\\x5cx")
+    raw = os.fsencode(relative).replace(b"\\x", b"\\x5cx")
     if len(raw) > _LONGEST_ID:
         digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
         return f"{_text(raw[: _LONGEST_ID // 2])}…{digest}"
@@ -162,19 +199,19 @@ def _path_of(doc_id: str, root: Path) -> Path:
     return root / os.fsdecode(raw)
 
 
-def _matches(name: PurePosixPath, pattern: str) -> bool:
-    """`**/` stands for any folders, none included; `*` stays within one name.
+@cache
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of them: `**/` stands for any folders, none included; `*` stays within one name.
 
-    >>> [_matches(PurePosixPath(name), "a/**/*.md") for name in ("a/b.md", "a/b/c.md", "x/a/b.md")]
+    >>> any_md = _compiled(("a/**/*.md",))
+    >>> [bool(any_md.fullmatch(name)) for name in ("a/b.md", "a/b/c.md", "x/a/b.md")]
     [True, True, False]
     """
-    return _compiled(pattern).fullmatch(str(name)) is not None
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.compile("".join(_WILD.get(part, re.escape(part)) for part in parts), re.DOTALL)
+    alternatives = [
+        "".join(_WILD.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*|\?)", each))
+        for each in patterns
+    ]
+    return re.compile("|".join(alternatives) or r"(?!)", re.DOTALL)
 
 
 def _unlistable(error: OSError) -> NoReturn:

@@ -227,13 +227,14 @@ def act(world: World, step: tuple[object, ...]) -> None:  # noqa: C901, PLR0912 
 
 
 def settle(world: World) -> None:
-    """Everything can be read, whoever must has approved, and the source is looked at."""
+    """Everything can be read, somebody has approved and retried, and the source is looked at."""
     world.source.locked.clear()
     for doc_id in world.source.contents:  # a late listing hid it; only a higher number revives it
         world.source.write(doc_id, world.source.contents[doc_id])
     if not world.expected():
         world.source.write("last.md", b"The last page")
     world.ledger.approve_deletions(up_to=1000)
+    world.ledger.retry_dead_letters()
     world.look()
 
 
