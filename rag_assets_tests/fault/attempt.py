@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -33,6 +33,7 @@ class Attempt:
     service: EmbeddingService
     faults: "Strikes"
     _hears: Connection
+    _around: ExitStack
     ended: Ended | None = None
     """None for a worker that was killed."""
     hung: bool = False
@@ -47,8 +48,8 @@ class Attempt:
             if self._hears.poll():
                 self.ended = self._hears.recv()
         self.faults.over.set()
-        self.gate.close()
-        self.service.stop()
+        self.faults.woken.set()
+        self._around.close()
         return self
 
     @property
@@ -188,7 +189,9 @@ class Ground:
             Behaviour(hang_s=1.0, slow_s=3 * _ANSWER_UNDER_WAY_S, retry_after_s=0.02),
             _RequestFaults(service or ServiceFaults(), strikes),
         )
-        answering.__enter__()
+        around = ExitStack()
+        around.callback(gate.close)
+        around.enter_context(answering)
         hears, tells = self.context.Pipe(duplex=False)
         process = self.context.Process(target=work, args=(job(gate, answering), tells))
         process.start()
@@ -196,4 +199,5 @@ class Ground:
         strikes.pid = process.pid or 0
         if any(not fault.moment for fault in faults):
             threading.Thread(target=strikes.by_timer, daemon=True).start()
-        return Attempt(process, gate, answering, strikes, hears)
+        around.callback(hears.close)
+        return Attempt(process, gate, answering, strikes, hears, around)

@@ -70,7 +70,8 @@ class Gate:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(folder / ".s.PGSQL.5432"))
         self._listening.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def url(self, url: str) -> str:
         """The way through this gate to what a URL names."""
@@ -87,9 +88,10 @@ class Gate:
     def close(self) -> None:
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listening.close()
         for link in self._links:
-            link.cut()
+            link.close()
 
     def _accept(self) -> None:
         address = parse_qs(urlsplit(self._server_url).query)
@@ -102,6 +104,7 @@ class Gate:
                     server.connect(path)
                 except OSError:  # it is down: the worker sees what it would see without us
                     client.close()
+                    server.close()
                     continue
                 self._links.append(Link(self, client, server))
 
@@ -119,13 +122,24 @@ class Link:
         self._under_way: deque[tuple[str, int]] = deque()
         self.backend: int | None = None
         """The process id of the server's side."""
-        for carries in (self._requests, self._answers):
-            threading.Thread(target=self._carry, args=(carries,), daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._carry, args=(carries,), daemon=True)
+            for carries in (self._requests, self._answers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def cut(self) -> None:
         self.lose_server()
         with suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+        self._client.close()
+        self._server.close()
 
     def lose_server(self) -> None:
         """The server believes the client gone; the client does not know yet."""

@@ -1,0 +1,46 @@
+"""The tester is tested: it must find every protocol that is broken on purpose."""
+
+import pytest
+
+from rag_assets_tests.fault.broken import BROKEN_PROTOCOLS, BrokenProtocol
+from rag_assets_tests.fault.mutants import MUTANTS, READERS
+from rag_assets_tests.fault.scenes import play
+from rag_assets_tests.fault.upgrades import killed_upgrade, statements
+from rag_assets_tests.fault.world import World
+from rag_assets_tests.fixtures.releases import RELEASES
+
+SEED = 7
+UNRECORDED = "a migration is recorded apart from what it does"
+PROMISES = [f"I{number}" for number in range(1, 14)]
+
+
+def name(broken: BrokenProtocol) -> str:
+    return f"{broken.promise} {broken.mutant}"
+
+
+@pytest.mark.parametrize("broken", BROKEN_PROTOCOLS, ids=name)
+def test_a_broken_protocol_is_found(broken: BrokenProtocol, ground: World) -> None:
+    findings = play(ground, broken.scene, seed=SEED, mutant=broken.mutant)
+    told = [str(each) for each in findings.broken]
+    assert not [each for each in told if "NotThereError" in each]
+    assert broken.promise in {each.promise for each in findings.broken}, told
+
+
+@pytest.mark.parametrize("scene", {each.scene for each in BROKEN_PROTOCOLS}, ids=repr)
+def test_the_real_protocol_is_not_suspected(scene: object, ground: World) -> None:
+    findings = play(ground, scene, seed=SEED)  # type: ignore[arg-type]  # a set of scenes
+    assert findings.clean, [str(each) for each in findings.broken]
+
+
+@pytest.mark.skipif(len(RELEASES) < 2, reason="there is no earlier release yet")
+def test_an_upgrade_that_is_not_one_transaction_is_found(ground: World) -> None:
+    moment = next(each for each in statements(ground, RELEASES[0]) if "record" in each.statement)
+    assert killed_upgrade(ground, RELEASES[0], moment).clean
+    found = killed_upgrade(ground, RELEASES[0], moment, mutant=UNRECORDED)
+    assert {each.promise for each in found.broken} == {"I13"}
+
+
+def test_every_promise_has_a_protocol_that_breaks_it() -> None:
+    broken = {each.promise for each in BROKEN_PROTOCOLS} | {"I13"}
+    assert sorted(broken) == sorted(PROMISES)
+    assert {each.mutant for each in BROKEN_PROTOCOLS} | {UNRECORDED} == {*MUTANTS, *READERS}
