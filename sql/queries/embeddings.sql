@@ -68,7 +68,7 @@ DELETE FROM embedding_claims WHERE holder = %(holder)s
 INSERT INTO embeddings (scope, model, text_hash, embedding, run_id, checksum)
 SELECT k.scope, %(embedder)s, t.text_hash, t.embedding, %(run_id)s, sha256(vector_send(t.embedding))
 FROM corpora k
-CROSS JOIN unnest(%(text_hashes)s::bytea[], %(vectors)s::vector[]) t (text_hash, embedding)
+CROSS JOIN unnest(%(text_hashes)b::bytea[], %(vectors)b::vector[]) t (text_hash, embedding)
 CROSS JOIN LATERAL (SELECT FROM chunks c WHERE c.text_hash = t.text_hash
                     LIMIT 1 FOR KEY SHARE) held
 WHERE k.corpus = %(corpus)s
