@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from rag_assets.errors import ConfigurationError
+
 # --- documents ---------------------------------------------------------------------------------
 
 
@@ -255,6 +257,62 @@ class EmbedderIdentity:
             return None
         provider, model, dimensions, preprocessing, base_url = found.groups()
         return cls(provider, model, int(dimensions), preprocessing, base_url)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model whose dimensions need not be told."""
+
+    dimensions: int
+    others: tuple[int, ...] = ()
+    """What it can be asked for instead."""
+    fewer: bool = False
+    """It can be asked for any smaller number."""
+
+    def can_have(self, dimensions: int) -> bool:
+        return dimensions in (self.dimensions, *self.others) or (
+            self.fewer and dimensions < self.dimensions
+        )
+
+    def __str__(self) -> str:
+        several = " or ".join(map(str, (self.dimensions, *self.others)))
+        return f"{several}{', or fewer' if self.fewer else ''}"
+
+
+HOSTED_MODELS: Mapping[str, Mapping[str, KnownModel]] = {
+    "openai": {
+        "text-embedding-3-small": KnownModel(1536, fewer=True),
+        "text-embedding-3-large": KnownModel(3072, fewer=True),
+        "text-embedding-ada-002": KnownModel(1536),
+    },
+    "cohere": {
+        "embed-v4.0": KnownModel(1536, others=(1024, 512, 256)),
+        "embed-multilingual-v3.0": KnownModel(1024),
+        "embed-english-v3.0": KnownModel(1024),
+        "embed-multilingual-light-v3.0": KnownModel(384),
+        "embed-english-light-v3.0": KnownModel(384),
+    },
+}
+"""Provider to the models known of it; it, or a server that speaks its API, may have others."""
+
+
+def dimensions_of(provider: str, model: str, wanted: int | None) -> int:
+    """How many a vector of this model has; refused where that is not known, or cannot be.
+
+    >>> dimensions_of("openai", "text-embedding-3-small", None)
+    1536
+    """
+    known = HOSTED_MODELS[provider].get(model)
+    if known is None and wanted is None:
+        raise ConfigurationError(
+            f"how many dimensions {provider}:{model} has is not known; add"
+            " 'embedding: {dimensions: NUMBER}'"
+        )
+    if known is None or wanted is None:
+        return wanted or (known.dimensions if known else 0)
+    if not known.can_have(wanted):
+        raise ConfigurationError(f"{provider}:{model} has {known} dimensions, not {wanted}")
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.model_server import ApiKey, saying
 from rag_assets.errors import (
-    ConfigurationError,
     EmbeddingError,
     ProviderBusyError,
     ProviderRefusalError,
     RejectedInputError,
     WrongAnswerError,
 )
-from rag_assets.model import EmbedderIdentity, InputKind, RequestLimits
+from rag_assets.model import (
+    HOSTED_MODELS,
+    EmbedderIdentity,
+    InputKind,
+    RequestLimits,
+    dimensions_of,
+)
 from rag_assets.ports import ProviderAnswer, Vectors
 
 if TYPE_CHECKING:
@@ -22,15 +27,6 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.cohere.com"
 KEY_VARIABLE = "CO_API_KEY"
-
-MODELS = {
-    "embed-v4.0": (1536, 1024, 512, 256),
-    "embed-multilingual-v3.0": (1024,),
-    "embed-english-v3.0": (1024,),
-    "embed-multilingual-light-v3.0": (384,),
-    "embed-english-light-v3.0": (384,),
-}
-"""Models that are known, with the dimensions they can give, the usual first."""
 
 INPUT_TYPES = {InputKind.DOCUMENT: "search_document", InputKind.QUESTION: "search_query"}
 PREPROCESSING = "search_document@1"
@@ -64,7 +60,7 @@ class CohereEmbeddings:
     ) -> None:
         self._model = model
         self._base_url = None if base_url == BASE_URL else base_url
-        self._dimensions = _dimensions(model, dimensions)
+        self._dimensions = dimensions_of("cohere", model, dimensions)
         # A key goes only to the server that it is for.
         variable = api_key_env or (None if self._base_url else KEY_VARIABLE)
         self._key = ApiKey(variable, self.identity, **({"environ": environ} if environ else {}))
@@ -93,8 +89,10 @@ class CohereEmbeddings:
         from cohere.core.parse_error import ParsingError
 
         client, failure = self._connected(), None
-        several = len(MODELS.get(self._model, ())) > 1
-        how: dict[str, Any] = {"output_dimension": self._dimensions} if several else {}
+        known = HOSTED_MODELS["cohere"].get(self._model)
+        how: dict[str, Any] = {}
+        if known is not None and known.others:
+            how["output_dimension"] = self._dimensions
         try:
             answer = client.embed(
                 model=self._model,
@@ -176,21 +174,6 @@ class CohereEmbeddings:
 def _may_pass(status: int) -> bool:
     passing = (TIMED_OUT, CONFLICT, TOO_MANY, CLIENT_GONE)
     return status in passing or (status >= BROKEN and status != NOT_IMPLEMENTED)
-
-
-def _dimensions(model: str, wanted: int | None) -> int:
-    known = MODELS.get(model)
-    if known is None and wanted is None:
-        raise ConfigurationError(
-            f"How many dimensions cohere:{model} has is not known; say so with"
-            " `embedding: {dimensions: NUMBER}`."
-        )
-    if known is not None and wanted not in (None, *known):
-        raise ConfigurationError(
-            f"cohere:{model} has {' or '.join(map(str, known))} dimensions;"
-            f" `embedding: {{dimensions: {wanted}}}` cannot be."
-        )
-    return wanted or (known or (0,))[0]
 
 
 def _vector(row: object) -> "Vectors | None":

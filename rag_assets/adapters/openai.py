@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.model_server import ApiKey, saying
 from rag_assets.errors import (
-    ConfigurationError,
     EmbeddingError,
     ProviderBusyError,
     ProviderRefusalError,
     RejectedInputError,
     WrongAnswerError,
 )
-from rag_assets.model import EmbedderIdentity, InputKind, RequestLimits
+from rag_assets.model import (
+    HOSTED_MODELS,
+    EmbedderIdentity,
+    InputKind,
+    RequestLimits,
+    dimensions_of,
+)
 from rag_assets.ports import ProviderAnswer, Vectors
 
 if TYPE_CHECKING:
@@ -22,15 +27,6 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
-
-MODELS = {
-    "text-embedding-3-small": 1536,
-    "text-embedding-3-large": 3072,
-    "text-embedding-ada-002": 1536,
-}
-"""Models that are known with their dimensions; of any other, they have to be told."""
-SHORTENED = frozenset({"text-embedding-3-small", "text-embedding-3-large"})
-"""Models that can be asked for fewer."""
 
 PREPROCESSING = "plain@1"
 """A text is sent as it is, documents and questions alike. Raise the number when that changes."""
@@ -67,7 +63,7 @@ class OpenAiEmbeddings:
     ) -> None:
         self._model = model
         self._base_url = None if base_url == BASE_URL else base_url
-        self._dimensions = _dimensions(model, dimensions)
+        self._dimensions = dimensions_of("openai", model, dimensions)
         # A key goes only to the server that it is for.
         variable = api_key_env or (None if self._base_url else KEY_VARIABLE)
         self._key = ApiKey(variable, self.identity, **({"environ": environ} if environ else {}))
@@ -93,13 +89,14 @@ class OpenAiEmbeddings:
         import openai
 
         client, failure = self._connected(), None
-        full = MODELS.get(self._model, self._dimensions)
+        known = HOSTED_MODELS["openai"].get(self._model)
+        as_it_comes = known is None or known.dimensions == self._dimensions
         try:
             answer = client.embeddings.create(
                 model=self._model,
                 input=list(texts),
                 encoding_format="base64",
-                dimensions=openai.omit if self._dimensions == full else self._dimensions,
+                dimensions=openai.omit if as_it_comes else self._dimensions,
             )
         except openai.APIError as error:
             failure = self._failure(error, texts)
@@ -177,23 +174,6 @@ class OpenAiEmbeddings:
             f"{told} It was {self._key.name}. Nothing more is asked of it; what was paid for is"
             " kept. See to the key, the account and the name of the model, then run again."
         )
-
-
-def _dimensions(model: str, wanted: int | None) -> int:
-    full = MODELS.get(model)
-    if full is None and wanted is None:
-        raise ConfigurationError(
-            f"How many dimensions openai:{model} has is not known; say so with"
-            " `embedding: {dimensions: NUMBER}`."
-        )
-    if wanted is None or full is None:
-        return wanted or full or 0
-    if wanted > full or (wanted < full and model not in SHORTENED):
-        raise ConfigurationError(
-            f"openai:{model} has {full} dimensions{', or fewer' * (model in SHORTENED)};"
-            f" `embedding: {{dimensions: {wanted}}}` cannot be."
-        )
-    return wanted
 
 
 def _vector(value: object) -> "Vectors | None":

@@ -71,6 +71,7 @@ def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
         parser=attributes.parser,
         chunking=model.ChunkingSettings(**attributes.chunking.model_dump()),
         embedder=attributes.embedder,
+        embedding=model.EmbeddingSettings(**attributes.embedding.model_dump()),
         index=model.IndexSettings(**attributes.index.model_dump()),
         retrieval=model.RetrievalSettings(**attributes.retrieval.model_dump()),
         evaluation=model.EvaluationSettings(

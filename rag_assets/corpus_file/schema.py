@@ -3,17 +3,28 @@
 They are those of the dataclasses in `rag_assets.model`, which also hold the defaults.
 """
 
+import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rag_assets import model
+from rag_assets.errors import ConfigurationError
 
 COMPONENT_TYPE = "rag_assets.components.Corpus"
 
 EMBEDDERS = {"wordllama": ("l2_supercat_256", "l2_supercat_128", "l2_supercat_64")}
-"""The models of each provider that a corpus can be embedded with."""
+"""The models of each embedded provider that a corpus can be embedded with; of others, any."""
 
 TEXT = r"^[^\x00-\x1f\x7f]+$"
 PROSE = r"^[^\x00]*$"
@@ -48,20 +59,54 @@ def _checked_file_pattern(pattern: str) -> str:
 
 
 def _embedder_names() -> list[str]:
-    return [f"{provider}:{name}" for provider, names in EMBEDDERS.items() for name in names]
+    named = {**EMBEDDERS, **{name: tuple(known) for name, known in model.HOSTED_MODELS.items()}}
+    return [f"{provider}:{name}" for provider, names in named.items() for name in names]
+
+
+def _providers() -> list[str]:
+    return [*EMBEDDERS, *model.HOSTED_MODELS]
 
 
 def _checked_embedder(embedder: str) -> str:
     provider, _, name = embedder.partition(":")
     if not provider or not name:
-        known = _embedder_names()
+        names = _embedder_names()
+        known = [next(each for each in names if each.startswith(one)) for one in _providers()]
         raise _unknown("must be written PROVIDER:MODEL", given=embedder, known=known)
-    if provider not in EMBEDDERS:
-        raise _unknown(f"unknown provider '{provider}'", given=provider, known=list(EMBEDDERS))
-    if name not in EMBEDDERS[provider]:
+    if provider not in _providers():
+        raise _unknown(f"unknown provider '{provider}'", given=provider, known=_providers())
+    if re.search(r"\s", name):
+        raise ValueError("the name of a model has no spaces")
+    if provider in EMBEDDERS and name not in EMBEDDERS[provider]:
         words = f"{provider} has no model '{name}'"
         raise _unknown(words, given=name, known=list(EMBEDDERS[provider]))
     return embedder
+
+
+def _checked_base_url(url: str) -> str:
+    """What is wrong is said without the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        readable = parts.port is None or parts.port > 0
+    except ValueError:
+        readable = False
+    if not readable or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as 'http://localhost:8000/v1'")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or password; name the variable with the key instead")
+    if parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError("must be the plain address of the API, without '?', '#' or spaces")
+    return url.rstrip("/")
+
+
+def _checked_variable(name: str) -> str:
+    """What is wrong is said without the name: somebody may have written the key itself."""
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name, re.ASCII):
+        raise ValueError(
+            "must be the name of an environment variable, such as 'SALES_API_KEY'; the key itself"
+            " never stands in a file"
+        )
+    return name
 
 
 Text = Annotated[str, Field(pattern=TEXT)]
@@ -69,8 +114,13 @@ FilePattern = Annotated[str, Field(pattern=FILE_PATTERN), AfterValidator(_checke
 Principal = Annotated[str, Field(pattern=PRINCIPAL)]
 Owner = Annotated[str, Field(pattern=OWNER)]
 Embedder = Annotated[
-    str, AfterValidator(_checked_embedder), Field(json_schema_extra={"enum": [*_embedder_names()]})
+    str,
+    AfterValidator(_checked_embedder),
+    Field(json_schema_extra={"examples": [*_embedder_names()]}),
 ]
+BaseUrl = Annotated[str, AfterValidator(_checked_base_url)]
+Variable = Annotated[str, AfterValidator(_checked_variable)]
+Rate = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
 Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
@@ -88,6 +138,7 @@ Metric = Literal[
 
 _FILES = model.LocalFilesSettings(path="")
 _CHUNKING = model.ChunkingSettings()
+_EMBEDDING = model.EmbeddingSettings()
 _INDEX = model.IndexSettings()
 _RETRIEVAL = model.RetrievalSettings()
 _EVALUATION = model.EvaluationSettings()
@@ -149,6 +200,41 @@ class ChunkingAttributes(Attributes):
                 f"min_chars ({self.min_chars}) must be less than max_chars ({self.max_chars})"
             )
         return self
+
+
+class EmbeddingAttributes(Attributes):
+    """How a hosted embedding model is reached, and how fast it is asked. No key stands here."""
+
+    base_url: BaseUrl | None = Field(
+        default=_EMBEDDING.base_url,
+        description="The API of a server of your own, which speaks that of the provider, such as"
+        " `http://localhost:8000/v1`. Another server builds a new generation of the index.",
+    )
+    api_key_env: Variable | None = Field(
+        default=_EMBEDDING.api_key_env,
+        description="The environment variable that holds the key. Without it, `OPENAI_API_KEY` or"
+        " `CO_API_KEY` for the provider's own server, and no key for another.",
+    )
+    dimensions: Annotated[int, Field(ge=1, le=4000)] | None = Field(
+        default=_EMBEDDING.dimensions,
+        description="The length of a vector: of a model that is not known, or shorter than usual"
+        " of one that can. Another value builds a new generation of the index.",
+    )
+    requests_per_minute: Rate | None = Field(
+        default=_EMBEDDING.requests_per_minute,
+        description="How many requests all runs together may make. Without it, as many as the"
+        " provider takes.",
+    )
+    tokens_per_minute: Rate | None = Field(
+        default=_EMBEDDING.tokens_per_minute,
+        description="How many tokens all runs together may send.",
+    )
+    concurrency: int = Field(
+        default=_EMBEDDING.concurrency,
+        ge=1,
+        le=64,
+        description="How many requests a run has under way at once.",
+    )
 
 
 class IndexAttributes(Attributes):
@@ -271,8 +357,15 @@ class CorpusAttributes(Attributes):
     )
     embedder: Embedder = Field(
         default=_CORPUS.embedder,
-        description="The embedding model, as PROVIDER:MODEL. Another one builds a new generation"
-        " of the index.",
+        description="The embedding model, as PROVIDER:MODEL: one that comes with rag_assets,"
+        " `wordllama:l2_supercat_256`, `wordllama:l2_supercat_128` or `wordllama:l2_supercat_64`;"
+        " or a hosted one, such as `openai:text-embedding-3-small` or `cohere:embed-v4.0`. Another"
+        " one builds a new generation of the index.",
+    )
+    embedding: EmbeddingAttributes = Field(
+        default=EmbeddingAttributes(),
+        validate_default=True,
+        description="How a hosted embedding model is reached, and how fast it is asked.",
     )
     index: IndexAttributes = Field(
         default=IndexAttributes(), description="The graph that vectors are searched in."
@@ -311,6 +404,21 @@ class CorpusAttributes(Attributes):
         default=list(_CORPUS.owners),
         description="Who answers for the corpus: e-mail addresses, or `team:NAME`.",
     )
+
+    @field_validator("embedding")
+    @classmethod
+    def _fits_the_embedder(
+        cls, embedding: EmbeddingAttributes, info: ValidationInfo
+    ) -> EmbeddingAttributes:
+        provider, _, name = str(info.data.get("embedder", "")).partition(":")
+        if provider in EMBEDDERS and embedding != EmbeddingAttributes():
+            raise ValueError(f"{provider} comes with its weights; remove these settings")
+        if provider in model.HOSTED_MODELS:
+            try:
+                model.dimensions_of(provider, name, embedding.dimensions)
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from error
+        return embedding
 
 
 class CorpusFile(Attributes):

@@ -142,6 +142,66 @@ def test_the_names_that_a_file_may_use_are_those_that_the_code_knows() -> None:
     assert {"wordllama": tuple(MODELS)} == EMBEDDERS
 
 
+def with_embedder(embedder: str, *settings: str) -> str:
+    group = "".join(f"    {setting}\n" for setting in settings)
+    return f"{SMALLEST}  embedder: {embedder}\n" + (f"  embedding:\n{group}" if group else "")
+
+
+def test_a_hosted_model_needs_no_more_than_its_name(defs: Path) -> None:
+    corpus = read_corpus(make_corpus(defs, with_embedder("openai:text-embedding-3-small")))
+
+    assert corpus.embedder == "openai:text-embedding-3-small"
+    assert corpus.embedding == model.EmbeddingSettings()
+
+
+def test_a_server_of_ones_own_is_named_with_what_its_model_gives(defs: Path) -> None:
+    text = with_embedder(
+        "openai:BAAI/bge-m3",
+        "base_url: http://localhost:8000/v1/",
+        "api_key_env: GPU_KEY",
+        "dimensions: 1024",
+        "requests_per_minute: 600",
+        "tokens_per_minute: 100000",
+        "concurrency: 2",
+    )
+    corpus = read_corpus(make_corpus(defs, text))
+
+    assert corpus.embedding == model.EmbeddingSettings(
+        "http://localhost:8000/v1", "GPU_KEY", 1024, 600, 100_000, 2
+    )
+
+
+EMBEDDING = [
+    ("openai:bge-m3", [], "how many dimensions openai:bge-m3 has is not known"),
+    ("openai:text-embedding-ada-002", ["dimensions: 512"], "has 1536 dimensions, not 512"),
+    ("openai:text-embedding-3-small", ["dimensions: 3072"], "has 1536, or fewer dimensions"),
+    ("cohere:embed-v4.0", ["dimensions: 300"], "has 1536 or 1024 or 512 or 256 dimensions"),
+    ("openai:bge-m3", ["dimensions: 5000"], "must be at most 4000"),
+    ("wordllama:l2_supercat_64", ["concurrency: 2"], "wordllama comes with its weights"),
+    ("cohere:embed-v4.0", ["base_url: localhost:8000"], "must be a URL such as"),
+    ("cohere:embed-v4.0", ["base_url: http://ann:s3cret@gpu"], "must not hold a user or password"),
+    ("cohere:embed-v4.0", ["base_url: http://gpu/v1?key=s3cret"], "must be the plain address"),
+    (
+        "cohere:embed-v4.0",
+        ["api_key_env: sk-s3cret"],
+        "must be the name of an environment variable",
+    ),
+    ("cohere:embed-v4.0", ["concurrency: 0"], "must be at least 1"),
+    ("cohere:embed-v4.0", ["api_key: s3cret"], "unknown setting; did you mean 'api_key_env'?"),
+]
+
+
+@pytest.mark.parametrize(("embedder", "settings", "expected"), EMBEDDING)
+def test_a_model_that_cannot_be_asked_so_is_told_and_no_secret_with_it(
+    defs: Path, embedder: str, settings: list[str], expected: str
+) -> None:
+    (problem,) = problems_of(defs, with_embedder(embedder, *settings))
+
+    assert expected in str(problem)
+    assert "attributes.embedding" in str(problem)
+    assert "s3cret" not in str(problem)
+
+
 def test_corpora_come_in_the_order_of_their_names(defs: Path) -> None:
     for name in ("wiki", "minutes", "a1_b"):
         make_corpus(defs, SMALLEST, name=name)
@@ -253,7 +313,7 @@ SETTINGS = [
         "wordllama",
         (
             "11: attributes.embedder: must be written PROVIDER:MODEL;"
-            " known are wordllama:l2_supercat_256, wordllama:l2_supercat_128"
+            " known are wordllama:l2_supercat_256, openai:text-embedding-3-small, cohere:embed-v4.0"
         ),
     ),
     (
