@@ -480,20 +480,16 @@ def verify(*, corpus: str | None, repair: bool, as_json: bool) -> None:
     names = installation.stored_corpora(stores)
     if corpus:
         names = [installation.stored_corpus(stores, corpus)]
-    found, sound = [], True
+    found = []
     for name in names:
         with printing.Doing(f"verifying {name}"):
-            damages = stores.verifying.verify(name)
-            if damages and repair:
-                stores.verifying.repair(name, damages, _command_run("verify"))
-        left = stores.verifying.verify(name) if damages and repair else damages
-        sound &= not left
-        found.append({"corpus": name, "damages": damages, "left": left})
+            verified = installation.verified(stores, name, _command_run("verify"), repair=repair)
+        found.append(verified)
         if not as_json:
-            printing.verified(name, damages, left, repaired=repair)
+            printing.verified(verified, repaired=repair)
     if as_json:
-        _print_json(found)
-    if not sound:
+        _print_json([asdict(each) for each in found])
+    if any(each.left for each in found):
         raise SystemExit(FAILED)
 
 

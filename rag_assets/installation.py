@@ -15,7 +15,14 @@ from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.corpus_file import Problem, check_defs, read_corpora
 from rag_assets.errors import ConfigurationError, DatabaseError, UnknownDocumentError
 from rag_assets.evaluation.golden_set import read_golden_set
-from rag_assets.model import Corpus, DeadLetter, GenerationState, WithheldDeletion
+from rag_assets.model import (
+    Corpus,
+    Damage,
+    DeadLetter,
+    GenerationState,
+    RunIdentity,
+    WithheldDeletion,
+)
 from rag_assets.operations.doctor import Finding, examine
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -48,6 +55,15 @@ class Standing:
     dagster_running: bool
     dagster_url: str
     corpora: list[CorpusStanding]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was damaged of a corpus, and what still is."""
+
+    corpus: str
+    damages: list[Damage]
+    left: list[Damage]
 
 
 def start_database(settings: Settings, tell: Tell) -> DatabaseUrls:
@@ -201,6 +217,15 @@ def stored_corpus(stores: wiring.Stores, name: str | None) -> str:
 
 def stored_corpora(stores: wiring.Stores) -> list[str]:
     return [each.corpus for each in stores.corpora.registered()]
+
+
+def verified(stores: wiring.Stores, corpus: str, run: RunIdentity, *, repair: bool) -> Verified:
+    """Looks at everything; after a repair, looks once more."""
+    damages = stores.verifying.verify(corpus)
+    if not damages or not repair:
+        return Verified(corpus, damages, left=damages)
+    stores.verifying.repair(corpus, damages, run)
+    return Verified(corpus, damages, left=stores.verifying.verify(corpus))
 
 
 def corpus_with(stores: wiring.Stores, doc_id: str, name: str | None) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.evaluation.scoring import METRICS
-from rag_assets.installation import CorpusStanding, Standing
+from rag_assets.installation import CorpusStanding, Standing, Verified
 from rag_assets.model import (
     Answer,
     Citation,
@@ -370,26 +370,23 @@ def withheld(found: Sequence[WithheldDeletion], corpus: str) -> None:
         _odd("The source listed nothing at all: such a listing deletes nothing, approved or not.")
 
 
-def verified(
-    corpus: str, found: Sequence[Damage], left: Sequence[Damage], *, repaired: bool
-) -> None:
+def verified(found: Verified, *, repaired: bool) -> None:
     """What is damaged, kind by kind, and what became of it."""
-    if not found:
-        say(("✓", "good"), f" {corpus}: sound")
+    if not found.damages:
+        say(("✓", "good"), f" {found.corpus}: sound")
         return
-    mark = ("!", "odd") if repaired and not left else ("✗", "bad")
-    say(mark, f" {corpus}: damaged")
-    for each in found:
+    say(("✗", "bad") if found.left else ("!", "odd"), f" {found.corpus}: damaged")
+    for each in found.damages:
         _damage(each)
     if not repaired:
-        say(f"`rag-assets verify {corpus} --repair` mends it.")
-    elif not left:
+        say(f"`rag-assets verify {found.corpus} --repair` mends it.")
+    elif not found.left:
         say("Repaired; a second look found nothing.")
     else:
         say("Repaired as far as it can be from what is stored. Left:")
-        for each in left:
+        for each in found.left:
             _damage(each)
-        say(f"`rag-assets materialize {corpus}` makes again what was lost.")
+        say(f"`rag-assets materialize {found.corpus}` makes again what was lost.")
 
 
 def _damage(damage: Damage) -> None:

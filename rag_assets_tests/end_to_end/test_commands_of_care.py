@@ -325,8 +325,8 @@ def test_a_database_of_an_earlier_release_is_opened_by_the_commands(
     assert embedded(done) == 0
     assert served(empty) == before
     assert {doc_id for doc_id, *_ in before} == DOCUMENTS.keys() - {"photo.md"}
-    (letter,) = project.here("dead-letters", "list", "--json").json
-    assert (letter["doc_id"], letter["stage"]) == ("photo.md", "parse")
+    letters = project.here("dead-letters", "list", "--json").json
+    assert {(each["doc_id"], each["stage"]) for each in letters} == {("photo.md", "parse")}
     assert embedded(project.materialized()) == 0
     assert project.here("rollback", "parish").code == 0
     assert IN_THE_TIN in project.ask(KEY).out

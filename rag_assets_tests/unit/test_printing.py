@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rag_assets import printing
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.evaluation.comparing import Difference, Verdict
-from rag_assets.installation import CorpusStanding, Standing
+from rag_assets.installation import CorpusStanding, Standing, Verified
 from rag_assets.materializing import AssetDone, CheckDone, RunReport
 from rag_assets.model import (
     Answer,
@@ -385,13 +385,13 @@ DAMAGE = Damage(
 
 
 def test_a_sound_corpus_is_one_line(capsys: Capture) -> None:
-    printing.verified("house", [], [], repaired=False)
+    printing.verified(Verified("house", [], []), repaired=False)
 
     assert capsys.readouterr().out == "✓ house: sound\n"
 
 
 def test_damage_is_told_with_its_place_and_what_mends_it(capsys: Capture) -> None:
-    printing.verified("house", [DAMAGE], [DAMAGE], repaired=False)
+    printing.verified(Verified("house", [DAMAGE], [DAMAGE]), repaired=False)
 
     shown = capsys.readouterr().out
     assert shown.startswith("✗ house: damaged\n")
@@ -401,7 +401,7 @@ def test_damage_is_told_with_its_place_and_what_mends_it(capsys: Capture) -> Non
 
 
 def test_a_repair_that_left_nothing_says_so(capsys: Capture) -> None:
-    printing.verified("house", [DAMAGE], [], repaired=True)
+    printing.verified(Verified("house", [DAMAGE], []), repaired=True)
 
     shown = capsys.readouterr().out
     assert shown.startswith("! house: damaged\n")
@@ -409,7 +409,7 @@ def test_a_repair_that_left_nothing_says_so(capsys: Capture) -> None:
 
 
 def test_a_repair_says_what_the_next_run_has_to_make_again(capsys: Capture) -> None:
-    printing.verified("house", [DAMAGE], [DAMAGE], repaired=True)
+    printing.verified(Verified("house", [DAMAGE], [DAMAGE]), repaired=True)
 
     shown = capsys.readouterr().out
     assert shown.startswith("✗ house: damaged\n")
