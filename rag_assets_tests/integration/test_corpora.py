@@ -193,6 +193,52 @@ def test_moving_a_corpus_that_was_not_looked_at_in_whole_has_it_looked_at_again(
     moved.publish()
 
 
+def test_what_has_not_been_merged_is_merged_after_the_move_and_nothing_else(
+    chain: Chain, source: InMemorySource, new_database: NewDatabase
+) -> None:
+    source.contents |= {"1.md": b"Edited.", "new.md": b"New."}
+    del source.contents["2.md"]
+    chain.observe()
+    chain.stores.corpora.rebucket("notes", 3, run_id="moved")
+    moved = chain.with_settings(buckets=3)
+    assert moved.stores.generations.unfinished(moved.newest).documents_waiting == 3
+    query = (
+        "SELECT doc_id FROM documents JOIN index_buckets m USING (bucket) WHERE documents.version > m.version"
+        " ORDER BY doc_id"
+    )
+    unmerged = [row["doc_id"] for row in rows(moved.urls.writer, query)]
+    assert unmerged == ["1.md", "2.md", "new.md"]
+    outcome = moved.run()
+    done = [outcome.done(name) for name in ("added", "replaced", "removed", "healed")]
+    assert (done, outcome.embedded) == ([1, 1, 1, 0], 2)
+    assert moved.holds() == fresh(moved, new_database).holds()
+
+
+def test_a_move_of_what_is_all_merged_leaves_nothing_to_note(chain: Chain) -> None:
+    chain.run()
+    chain.stores.corpora.rebucket("notes", 3, run_id="moved")
+    query = (
+        "SELECT count(*) FROM buckets b LEFT JOIN index_buckets m USING (bucket)"
+        " WHERE m.version IS DISTINCT FROM b.version OR b.version < 2"
+    )
+    assert value(chain.urls.writer, query) == 0
+
+
+def test_hints_and_withheld_deletions_move_along(chain: Chain) -> None:
+    doc_ids = [f"unseen-{n}.md" for n in range(9)]
+    chain.stores.documents.add_hints("notes", doc_ids)
+    withheld = (
+        "INSERT INTO withheld_deletions (corpus, doc_id, bucket, reason) SELECT corpus, doc_id,"
+        " bucket, 'empty' FROM documents RETURNING doc_id"
+    )
+    assert len(rows(chain.urls.writer, withheld)) == 21
+    assert chain.stores.corpora.rebucket("notes", 7, run_id="moved") == 21
+    for table, number in (("hints", 9), ("withheld_deletions", 21)):
+        moved = rows(chain.urls.writer, f"SELECT doc_id, bucket FROM {table}")
+        assert len(moved) == number
+        assert all(row["bucket"] == bucket_of(row["doc_id"], 7) for row in moved)
+
+
 def test_moving_leaves_other_corpora_alone(chain: Chain) -> None:
     second = chain.with_settings(name="second")
     second.run()
@@ -300,7 +346,7 @@ def test_a_text_that_another_corpus_is_about_to_use_is_not_taken_away(
             " PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$"
         )
         connection.execute(
-            "CREATE TRIGGER held_up AFTER INSERT ON rag_assets.document_texts"
+            "CREATE TRIGGER held_up AFTER INSERT ON rag_assets.documents"
             " FOR EACH STATEMENT EXECUTE FUNCTION rag_assets.held_up()"
         )
         connection.execute("GRANT EXECUTE ON FUNCTION rag_assets.held_up TO rag_assets_writer")
@@ -313,7 +359,7 @@ def test_a_text_that_another_corpus_is_about_to_use_is_not_taken_away(
             connection.execute("SELECT pg_advisory_unlock(4711)")
             running.result(60)
             removing.result(60)
-        connection.execute("DROP TRIGGER held_up ON rag_assets.document_texts")
+        connection.execute("DROP TRIGGER held_up ON rag_assets.documents")
     second.run()
     assert not second.stores.generations.unfinished(second.newest)
     assert len(second.holds()["rows"]) == 20

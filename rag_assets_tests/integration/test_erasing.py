@@ -375,7 +375,11 @@ def test_what_a_model_was_being_asked_is_not_kept(
 ) -> None:
     source.contents["secret.md"] = b"# Secret\n\nThe xylophone now is Carl's.\n"
     chain.observe(), chain.cut()
-    asked = CountingEmbedder(before=lambda: erase(chain))
+
+    def interrupt() -> None:
+        erase(chain)
+
+    asked = CountingEmbedder(before=interrupt)
     with suppress(RagAssetsError):
         replace(chain, embedder=asked).embed()
     assert any("xylophone" in text for text in asked.paid)

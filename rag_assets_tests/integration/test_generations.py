@@ -273,6 +273,20 @@ def test_a_generation_with_only_some_buckets_done_is_not_published(
     chain.publish()
 
 
+def test_a_bucket_that_was_asked_for_and_never_looked_at_is_unseen(
+    database: DatabaseUrls, corpus: Corpus, source: InMemorySource
+) -> None:
+    """Somebody has left a request there, or a corpus was moved: that is no look at the source."""
+    chain = Chain(database, corpus, source=source)
+    chain.run([0, 1, 2])
+    statement = (
+        "INSERT INTO buckets (corpus, bucket, epoch, run_id, requested)"
+        " VALUES ('notes', 3, 0, 'asked', 1) RETURNING bucket"
+    )
+    assert value(chain.urls.writer, statement) == 3
+    assert chain.stores.generations.unfinished(chain.newest).buckets_unseen == 1
+
+
 def test_a_candidate_that_has_fallen_behind_is_not_published(
     chain: Chain, source: InMemorySource
 ) -> None:

@@ -559,7 +559,8 @@ def poisoned(chain: Chain, source: InMemorySource) -> Chain:
     """A served document whose new content the model refuses, and a new one likewise."""
     source.contents |= {"b.md": b"# B\n\nTulips.\n", "c.md": b"# C\n\nThistles.\n"}
     chain.observe(), chain.cut()
-    refuse(chain, "b.md"), refuse(chain, "c.md")
+    for doc_id in ("b.md", "c.md"):
+        refuse(chain, doc_id)
     return chain
 
 
