@@ -3,7 +3,6 @@
     RagAssetsError
     ├── ConfigurationError        settings or a defs.yaml that cannot work
     ├── SourceError               the source cannot be listed or read
-    │   └── EmptySourceError      it lists nothing, though it had documents
     ├── UnreadableDocumentError   one document has no text to read; it becomes a dead letter
     ├── EmbeddingError            an embedding model refused or answered wrongly
     │   ├── ProviderBusyError     not now: too many requests, broken, no answer in time; asked again
@@ -35,10 +34,6 @@ class ConfigurationError(RagAssetsError):
 
 
 class SourceError(RagAssetsError):
-    pass
-
-
-class EmptySourceError(SourceError):
     pass
 
 

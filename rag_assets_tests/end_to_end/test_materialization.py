@@ -146,7 +146,7 @@ def test_a_deleted_file_is_found_no_more(
     assert all(hit.doc_id != "garden.md" for hit in asked("roses Tuesday", database).hits)
 
 
-def test_an_emptied_source_fails_the_run_and_deletes_nothing(
+def test_an_emptied_source_fails_a_check_and_deletes_nothing(
     run: Materialize, folder: Path, database: DatabaseUrls
 ) -> None:
     run()
@@ -155,8 +155,10 @@ def test_an_emptied_source_fails_the_run_and_deletes_nothing(
 
     report = run()
 
-    assert report.failure is not None
-    assert "lists nothing" in report.failure
+    assert report.failure is None
+    [failed] = [check for check in report.checks if not check.passed]
+    assert failed.check == "deletions_believed"
+    assert "lists nothing" in failed.description
     assert not asked("When are the roses watered?", database).refused
 
 
