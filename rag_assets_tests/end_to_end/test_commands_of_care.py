@@ -10,6 +10,8 @@ from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.end_to_end.command_line import Project
 from rag_assets_tests.fixtures.releases import DOCUMENTS, RELEASES, brought_back, write_documents
 from rag_assets_tests.integration.flow import rows, value
+from rag_assets_tests.services.embedding_service import KEY, REJECTED_MARK, EmbeddingService
+from rag_assets_tests.services.faults import Fault
 
 NOTES = {
     "boat.md": "# The boat\n\nThe harbour master keeps the key of the boat in a red tin.\n",
@@ -17,7 +19,9 @@ NOTES = {
     "well.md": "# The well\n\nA bucket of water from the well weighs eleven kilograms.\n",
 }
 BINARY = bytes(range(256)) * 8
-KEY, IN_THE_TIN = "Where is the key of the boat?", "The harbour master keeps the key of the boat"
+KEY_QUESTION = "Where is the key of the boat?"
+IN_THE_TIN = "The harbour master keeps the key of the boat"
+Hosted = tuple[Project, EmbeddingService]
 
 
 def variables(urls: DatabaseUrls) -> dict[str, str]:
@@ -175,7 +179,7 @@ def test_an_empty_source_deletes_nothing_whatever_was_approved(parish: Project) 
     assert run.code == 1
     assert "the source lists nothing, though it had 3 documents. Nothing was deleted" in run.out
     assert "Nothing to do" not in run.out
-    assert IN_THE_TIN in parish.ask(KEY).out
+    assert IN_THE_TIN in parish.ask(KEY_QUESTION).out
     assert "the source lists nothing; put it back" in parish.here("status").out
 
 
@@ -203,7 +207,7 @@ def test_rows_that_were_lost_are_rebuilt_by_verify_without_embedding(
     repaired = parish.here("verify", "parish", "--repair")
     assert (repaired.code, "a second look found nothing" in repaired.out) == (0, True)
     assert embedded(parish.materialized()) == 0
-    assert IN_THE_TIN in parish.ask(KEY).out
+    assert IN_THE_TIN in parish.ask(KEY_QUESTION).out
 
 
 def test_rows_that_were_lost_are_rebuilt_by_the_next_run_as_well(
@@ -213,7 +217,7 @@ def test_rows_that_were_lost_are_rebuilt_by_the_next_run_as_well(
 
     assert embedded(parish.materialized()) == 0
 
-    assert IN_THE_TIN in parish.ask(KEY).out
+    assert IN_THE_TIN in parish.ask(KEY_QUESTION).out
     assert parish.here("verify").code == 0
 
 
@@ -235,7 +239,7 @@ def test_damaged_texts_and_vectors_are_made_again_and_no_others(
     did = {each["asset"]: each["did"] for each in again.json["assets"]}
     assert (again.code, embedded(did)) == (0, 1)
     assert parish.here("verify").out == "✓ parish: sound\n"
-    assert IN_THE_TIN in parish.ask(KEY).out
+    assert IN_THE_TIN in parish.ask(KEY_QUESTION).out
 
 
 def harm(urls: DatabaseUrls, statement: str) -> None:
@@ -253,7 +257,7 @@ def test_an_erased_document_is_gone_from_everywhere_and_stays_away(
     parish.write({"boat.md": NOTES["boat.md"].replace("red", "blue")})
     parish.materialized()
     assert parish.here("erase", "boat.md").code == 1  # nobody is there to say yes
-    assert "blue tin" in parish.ask(KEY).out
+    assert "blue tin" in parish.ask(KEY_QUESTION).out
 
     receipt = parish.here("erase", "boat.md", "--yes", "--json")
 
@@ -263,18 +267,18 @@ def test_an_erased_document_is_gone_from_everywhere_and_stays_away(
     assert [row for proof in receipt.json["proof"].split(";") if proof.strip()
             for row in rows(database.writer, proof)] == [{"remaining": 0}, {"remaining": 0}]  # fmt: skip
     assert any("Backups" in place for place in receipt.json["unreached"])
-    assert parish.ask(KEY).code == 3
+    assert parish.ask(KEY_QUESTION).code == 3
     for table, column in (("document_texts", "text"), ("chunks", "text"), ("documents", "doc_id")):
         traces = f"SELECT count(*) FROM {table} WHERE {column} ~ 'boat|tin'"
         assert value(database.writer, traces) == 0, table
 
     # The source still has it; it comes back only when somebody says so.
     assert parish.materialized()["raw_documents"]["blocked"] == 1
-    assert parish.ask(KEY).code == 3
+    assert parish.ask(KEY_QUESTION).code == 3
     assert parish.here("erase", "boat.md", "--unblock").code == 0
     assert parish.here("erase", "boat.md", "--unblock").code == 1
     assert embedded(parish.materialized()) == 1
-    assert "blue tin" in parish.ask(KEY).out
+    assert "blue tin" in parish.ask(KEY_QUESTION).out
 
 
 def test_a_receipt_names_who_else_has_the_content_and_the_corpus_must_be_clear(
@@ -290,13 +294,65 @@ def test_a_receipt_names_who_else_has_the_content_and_the_corpus_must_be_clear(
     done = parish.here("erase", "boat.md", "--corpus", "parish", "--yes")
     assert "was not touched: boat.md in choir" in done.out
     assert "✓ Erased boat.md from parish." in done.out
-    assert parish.ask(KEY).code == 3
-    assert IN_THE_TIN in other.ask(KEY).out
+    assert parish.ask(KEY_QUESTION).code == 3
+    assert IN_THE_TIN in other.ask(KEY_QUESTION).out
     assert (
         "No corpus has, or had, a document 'nosuch.md'" in parish.here("erase", "nosuch.md").error
     )
     blocked = parish.here("erase", "nosuch.md", "--corpus", "parish", "--yes")
     assert blocked.out.startswith("parish held nothing of nosuch.md; its id is blocked now.")
+
+
+# --- a model server ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosted(tmp_path: Path, home: Path, database: DatabaseUrls) -> Iterator[Hosted]:
+    """A published corpus whose vectors come from a server that can fail."""
+    with EmbeddingService() as service:
+        key = {"PARISH_KEY": KEY}
+        project = Project(tmp_path, home, "parish", **variables(database), **key)
+        project.declare(
+            "buckets: 2",
+            "embedder: openai:words-64",
+            f"embedding: {{base_url: '{service.openai_url}', api_key_env: PARISH_KEY, dimensions: 64}}",
+        )
+        project.write(NOTES)
+        assert embedded(project.materialized()) == len(NOTES)
+        yield project, service
+
+
+def test_an_edit_whose_embedding_is_refused_leaves_the_old_version_served(hosted: Hosted) -> None:
+    project, service = hosted
+    project.write({"boat.md": NOTES["boat.md"].replace("red", "blue")})
+    service.fail(Fault.QUOTA)
+
+    refused = project.run("materialize")
+
+    assert refused.code == 1
+    assert "Nothing more is asked of it; what was paid for is kept" in refused.error
+    assert KEY not in refused.out + refused.err
+    assert IN_THE_TIN + " in a red tin." in project.ask(KEY_QUESTION).out
+    (standing,) = project.here("status", "--json").json["corpora"]
+    assert standing["documents_waiting"] == 1
+    assert embedded(project.materialized()) == 1
+    assert "in a blue tin" in project.ask(KEY_QUESTION).out
+
+
+def test_a_text_that_the_model_refuses_is_a_dead_letter_and_stops_no_other(hosted: Hosted) -> None:
+    project, _ = hosted
+    project.write(
+        {"boat.md": f"# The boat\n\nIts name is {REJECTED_MARK}.\n", "new.md": "# A new bell\n"}
+    )
+
+    done = project.materialized()
+
+    assert embedded(done) == 1
+    (letter,) = project.here("dead-letters", "list", "--json").json
+    assert (letter["doc_id"], letter["stage"]) == ("boat.md", "embed")
+    assert letter["subject"].startswith("openai:words-64/64/")
+    assert "boat.md" not in project.here("search", "--corpus", "parish", "boat key").out
+    assert "new.md" in project.here("search", "--corpus", "parish", "bell").out
 
 
 # --- upgrades ----------------------------------------------------------------------------------
@@ -318,7 +374,7 @@ def test_a_database_of_an_earlier_release_is_opened_by_the_commands(
         project.here("status").out
     )
     assert project.here("verify").out == "✓ parish: sound\n"
-    assert IN_THE_TIN in project.ask(KEY).out
+    assert IN_THE_TIN in project.ask(KEY_QUESTION).out
     assert "hives.md" in project.here("search", "--corpus", "parish", "hives October").out
     before = served(empty)
     done = project.materialized()
@@ -329,7 +385,7 @@ def test_a_database_of_an_earlier_release_is_opened_by_the_commands(
     assert {(each["doc_id"], each["stage"]) for each in letters} == {("photo.md", "parse")}
     assert embedded(project.materialized()) == 0
     assert project.here("rollback", "parish").code == 0
-    assert IN_THE_TIN in project.ask(KEY).out
+    assert IN_THE_TIN in project.ask(KEY_QUESTION).out
 
 
 def served(urls: DatabaseUrls) -> list[tuple[object, ...]]:
