@@ -8,7 +8,8 @@ loading the model.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from benchmarks.bare_stages import BareStages
 from benchmarks.measuring import Cost, Meter, peak_mb
 from rag_assets import wiring
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
-from rag_assets.model import Corpus, LocalFilesSettings, bucket_of
-from rag_assets.ports import Vectors
+from rag_assets.indexing.chunking import cut
+from rag_assets.indexing.embedding import embed
+from rag_assets.indexing.observing import observe
+from rag_assets.model import Corpus, Generation, LocalFilesSettings, RunIdentity, bucket_of
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.integration.flow import Chain, CountingEmbedder
 
 TEXT_FILES = ("**/*.md", "**/*.markdown", "**/*.txt")
 EDIT = "\n\nThis paragraph was added while the index was measured, for the {}th time.\n"
@@ -69,26 +71,6 @@ class Report:
     stages: dict[str, Cost] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Counted(CountingEmbedder):
-    """The model of the corpus, counting what it is given and keeping none of it."""
-
-    model: WordLlamaEmbedder = field(default_factory=WordLlamaEmbedder)
-    texts: int = 0
-
-    @property
-    def identity(self) -> str:
-        return self.model.identity
-
-    @property
-    def dimensions(self) -> int:
-        return self.model.dimensions
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        self.texts += len(texts)
-        return self.model.embed_documents(texts)
-
-
 def do(task: Task) -> Report:
     meter = Meter(task.admin_url)
     model = WordLlamaEmbedder()
@@ -108,36 +90,101 @@ def _bare(task: Task, meter: Meter, model: WordLlamaEmbedder) -> Report:
     return Report(cost, 1, len(doc_ids), chunks, peak_mb(), bare.costs)
 
 
-def _runs(task: Task, meter: Meter, model: WordLlamaEmbedder) -> Report:
-    counted = Counted(model=model)
-    chain = Chain(DatabaseUrls(*task.urls), task.corpus, embedder=counted)
-    stages: dict[str, Cost] = {}
+def _runs(task: Task, meter: Meter, _: WordLlamaEmbedder) -> Report:
+    runs = _Runs(task, meter)
     with meter.measures() as cost:
         for edit in task.edits:
             edit.make(Path(task.folder))
-            _run(chain, edit, stages, meter, hinted=task.hinted)
-    counts = chain.stores.documents.counts(task.corpus.name)
+            runs.run(edit)
+    counts = runs.stores.documents.counts(task.corpus.name)
     documents = sum(count["live"] for count in counts.values())
-    return Report(cost, len(task.edits), documents, counted.texts, peak_mb(), stages)
+    return Report(cost, len(task.edits), documents, runs.texts, peak_mb(), runs.stages)
 
 
-def _run(chain: Chain, edit: Edit, stages: dict[str, Cost], meter: Meter, *, hinted: bool) -> None:
-    """What the assets of one run do. A run that knows what changed is of those buckets alone."""
-    buckets: Sequence[int] = range(chain.corpus.buckets)
-    if hinted:
-        changed = [*edit.changed, *edit.deleted]
-        chain.stores.documents.add_hints(chain.corpus.name, changed)
-        buckets = sorted({bucket_of(each, chain.corpus.buckets) for each in changed})
-    steps: dict[str, Callable[[], object]] = {
-        "raw_documents": lambda: chain.observe(buckets, hinted=hinted),
-        "chunks": lambda: (chain.open(), chain.cut(buckets)),
-        "embeddings": lambda: chain.embed(buckets),
-        "vector_index": lambda: chain.merge(buckets),
-    }
-    for name, step in steps.items():
-        before = meter.clock()
-        step()
-        stages.setdefault(name, Cost()).add(before, meter.clock())
+@dataclass(slots=True)
+class _Runs:
+    """What the assets of a run do, without Dagster."""
+
+    task: Task
+    meter: Meter
+    texts: int = 0
+    stages: dict[str, Cost] = field(default_factory=dict)
+
+    @property
+    def stores(self) -> wiring.Stores:
+        return wiring.stores(DatabaseUrls(*self.task.urls))
+
+    def run(self, edit: Edit) -> None:
+        """One that knows what changed is over the buckets of those documents alone."""
+        corpus, stores = self.task.corpus, self.stores
+        buckets: Sequence[int] = range(corpus.buckets)
+        if self.task.hinted:
+            changed = [*edit.changed, *edit.deleted]
+            stores.documents.add_hints(corpus.name, changed)
+            buckets = sorted({bucket_of(doc_id, corpus.buckets) for doc_id in changed})
+        run = RunIdentity(f"run-{edit.number}", "benchmark")
+        with self._stage("raw_documents"):
+            self._observe(stores, corpus, buckets, run)
+        with self._stage("chunks"):
+            stores.generations.open(corpus.name, wiring.recipe_of(corpus))
+            living = stores.generations.living(corpus.name)
+            for generation in living:
+                chunker = wiring.chunker_of(generation, corpus)
+                cut(
+                    generation,
+                    buckets,
+                    chunker=chunker,
+                    store=stores.chunks,
+                    letters=stores.documents,
+                    run=run,
+                )
+        with self._stage("embeddings"):
+            for generation in living:
+                self._embed(stores, corpus, generation, buckets, run)
+        with self._stage("vector_index"):
+            for generation in living:
+                stores.index.merge(generation, buckets, run)
+                stores.generations.finish(generation)
+
+    def _observe(
+        self, stores: wiring.Stores, corpus: Corpus, buckets: Sequence[int], run: RunIdentity
+    ) -> None:
+        with wiring.parsing() as parsing:
+            observe(
+                corpus,
+                buckets,
+                source=wiring.source_of(corpus),
+                parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
+                parsing=parsing,
+                store=stores.documents,
+                run=run,
+                hinted=self.task.hinted,
+            )
+
+    def _embed(
+        self,
+        stores: wiring.Stores,
+        corpus: Corpus,
+        generation: Generation,
+        buckets: Sequence[int],
+        run: RunIdentity,
+    ) -> None:
+        urls = DatabaseUrls(*self.task.urls)
+        with wiring.document_embedder(generation, corpus, urls) as embedder:
+            self.texts += embed(
+                generation,
+                buckets,
+                embedder=embedder,
+                store=stores.embeddings,
+                letters=stores.documents,
+                run=run,
+            ).texts
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        before = self.meter.clock()
+        yield
+        self.stages.setdefault(name, Cost()).add(before, self.meter.clock())
 
 
 def main() -> int:
