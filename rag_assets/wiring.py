@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -167,7 +167,7 @@ def document_embedder(
         requests_per_minute=how.requests_per_minute if own else None,
         tokens_per_minute=how.tokens_per_minute if own else None,
     )
-    with limits:
+    with limits, closing(provider):
         yield PatientEmbedder(
             provider,
             clock=SystemClock(),

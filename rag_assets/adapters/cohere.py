@@ -23,6 +23,7 @@ from rag_assets.ports import ProviderAnswer, Vectors
 
 if TYPE_CHECKING:
     import cohere
+    import httpx
     from cohere.core.api_error import ApiError
 
 BASE_URL = "https://api.cohere.com"
@@ -36,7 +37,7 @@ TEXTS, TOKENS = 96, 300_000
 SHORT_CONTEXT, LONG_CONTEXT = 512, 128_000
 """Tokens of a text that models of version 3, and later ones, can read."""
 
-TIMEOUT_S = 60.0
+TIMEOUT_S, CONNECT_TIMEOUT_S = 60.0, 10.0
 
 BAD_REQUEST, TOO_LARGE, UNPROCESSABLE = 400, 413, 422
 TIMED_OUT, CONFLICT, TOO_MANY, CLIENT_GONE, BROKEN = 408, 409, 429, 499, 500
@@ -66,6 +67,7 @@ class CohereEmbeddings:
         self._key = ApiKey(variable, self.identity, **({"environ": environ} if environ else {}))
         self._timeout_s = timeout_s
         self._client: cohere.ClientV2 | None = None
+        self._transport: httpx.Client | None = None
         self._making = Lock()
 
     @property
@@ -119,15 +121,25 @@ class CohereEmbeddings:
             raise failure  # outside of the handler: the client's error may hold the key
         return self._read(answer, texts)
 
+    def close(self) -> None:
+        """Closes its connections; the next request makes new ones."""
+        with self._making:
+            if self._transport is not None:
+                self._transport.close()
+            self._transport = self._client = None
+
     def _connected(self) -> "cohere.ClientV2":
         import cohere
+        import httpx
 
         with self._making:
             if self._client is None:
+                timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S)
+                self._transport = httpx.Client(timeout=timeout, follow_redirects=True)
                 self._client = cohere.ClientV2(
                     api_key=self._key.read(),
                     base_url=self._base_url or BASE_URL,
-                    timeout=self._timeout_s,
+                    httpx_client=self._transport,  # it has no other way to be closed
                     max_retries=0,
                     log_warning_experimental_features=False,
                 )

@@ -106,6 +106,13 @@ class OpenAiEmbeddings:
             raise failure  # outside of the handler: the client's error may hold the key
         return self._read(answer, texts)
 
+    def close(self) -> None:
+        """Closes its connections; the next request makes new ones."""
+        with self._making:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
     def _connected(self) -> "openai.OpenAI":
         import openai
 

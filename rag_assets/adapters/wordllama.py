@@ -71,6 +71,9 @@ class WordLlamaEmbedder:
     def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:  # noqa: ARG002 - it has one kind
         return ProviderAnswer(list(self.sentence_vectors(texts)), tokens=0)
 
+    def close(self) -> None:
+        """It has nothing to close."""
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Text by text: a vector does not depend on what else stands in its batch."""
         vectors = self.sentence_vectors(texts)
