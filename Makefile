@@ -2,6 +2,7 @@
 # PYTHON names the Python to make it with; ARGS goes to pytest, as in: make test ARGS="-k rename"
 
 PYTHON ?= python3
+MINUTES ?= 30
 NAMED := $(if $(filter-out file,$(origin PYTHON)),--with-this-python)
 RUN := .venv/bin/python -m
 RAG_ASSETS := $(RUN) rag_assets.cli
@@ -11,7 +12,7 @@ COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --univers
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test bench lint format docs dump lock upgrade wheel clean
+.PHONY: help venv demo up down test soak bench lint format docs dump lock upgrade wheel clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +43,9 @@ test: venv ## Run all tests
 bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(FOLDER),--folder "$(FOLDER)")
+
+soak: venv ## Try random faults for MINUTES=30; SEED=… tries one again, as it was
+	@$(RUN) rag_assets_tests.fault $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 lint: venv ## Check style, types and who imports whom
 	@$(RUN) ruff check
