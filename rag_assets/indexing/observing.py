@@ -1,27 +1,22 @@
 """The step behind `raw_documents`: looks at the source and records what is there now."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from rag_assets.errors import SourceError, UnreadableDocumentError
 from rag_assets.indexing.batching import batches, bounded
-from rag_assets.indexing.parsing import content_hash
-from rag_assets.indexing.planning import Plan, believed, plan
+from rag_assets.indexing.judging import Judge
+from rag_assets.indexing.looking import Seen, listed, looked_at
+from rag_assets.indexing.planning import Plan, plan
+from rag_assets.indexing.reading import Reading, contents
 from rag_assets.model import (
     Corpus,
-    DeadLetter,
     DocumentState,
     Hint,
     ObservedDocument,
-    ParsedDocument,
-    ParseJob,
     RunIdentity,
     SourceObject,
-    Stage,
-    StoredText,
-    WhyWithheld,
     bucket_of,
 )
 from rag_assets.ports import DocumentStore, HeldBuckets, Parsing, Source
@@ -73,11 +68,12 @@ def observe(
     The first parser is the corpus's own; the others are those of generations that still live.
     """
     found: dict[int, BucketObserved] = {}
+    reading = Reading(corpus, parsers, parsing, run)
     hold = store.hold(corpus, buckets, run, wait=wait)
     while True:
         with hold as held:
             if held.buckets:
-                look = _Look(corpus, source, parsers, parsing, held, run)
+                look = _Look(corpus, source, reading, held)
                 tallies = look.recorded(hinted=hinted and not held.never_recorded)
                 for bucket, tally in tallies.items():
                     found[bucket] = _together(found.get(bucket), tally)
@@ -91,70 +87,18 @@ Tally = Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was seen of the source: all of it, or the documents that were hinted at."""
-
-    here: Mapping[int, Mapping[str, SourceObject]]
-    """By bucket, of those that are held."""
-    elsewhere: Mapping[str, bytes] = field(default_factory=dict)
-    """In all other buckets: id to source hash."""
-    asked: Mapping[int, Collection[str]] | None = None
-    """By bucket, the documents that were looked at; None: the source was listed."""
-
-    @property
-    def lists_nothing(self) -> bool:
-        return self.asked is None and not self.elsewhere and not any(self.here.values())
-
-    def asked_in(self, bucket: int) -> Collection[str] | None:
-        return None if self.asked is None else self.asked.get(bucket, ())
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """Of the gone documents, which are not believed to be, and which are on somebody's word."""
-
-    withheld: Mapping[str, WhyWithheld] = field(default_factory=dict)
-    approved: Collection[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What reading a document gave: its bytes, None when it has left, or why it cannot be read."""
-
-    of: SourceObject
-    bytes: bytes | SourceError | None
-
-    @property
-    def size(self) -> int:
-        return len(self.bytes) if isinstance(self.bytes, bytes) else 0
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is about to be recorded, in one transaction."""
-
-    documents: list[ObservedDocument] = field(default_factory=list)
-    texts: list[StoredText] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    dead: set[str] = field(default_factory=set)
-    """Documents that the corpus's own parser has no text of."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Look:
     """One look at the source, for the buckets that are held."""
 
     corpus: Corpus
     source: Source
-    parsers: Sequence[str]
-    parsing: Parsing
+    reading: Reading
     held: HeldBuckets
-    run: RunIdentity
 
     def recorded(self, *, hinted: bool) -> dict[int, Tally]:
         """First what is there is read and recorded; then it can be judged what is gone."""
         hints = self.held.hints()  # before the look: what is hinted at later waits for the next
-        seen = self._hinted_at(hints) if hinted else self._listed()
+        seen = self._seen(hints, hinted=hinted)
         letters, erased = self.held.dead_letters(), self.held.erased()
         tallies: dict[int, Tally] = {}
         gone: dict[int, list[str]] = {}
@@ -163,12 +107,12 @@ class _Look:
                 seen.here.get(bucket, {}),
                 self.held.marks(
                     bucket,
-                    parser=self.parsers[0],
+                    parser=self.reading.parsers[0],
                     acl=self.corpus.acl,
                     doc_ids=seen.asked_in(bucket),
                 ),
                 now=self.held.since,
-                code_version=self.run.code_version,
+                code_version=self.reading.run.code_version,
                 dead_letters=letters,
                 erased=erased,
             )
@@ -178,34 +122,14 @@ class _Look:
         self._leave(gone, seen, hints, tallies)
         return tallies
 
-    # --- looking --------------------------------------------------------------------------------
-
-    def _listed(self) -> _Seen:
-        here: dict[int, dict[str, SourceObject]] = {bucket: {} for bucket in self.held.buckets}
-        elsewhere: dict[str, bytes] = {}
-        for found in self.source.objects():
-            mine = here.get(bucket_of(found.doc_id, self.corpus.buckets))
-            if mine is None:
-                elsewhere[found.doc_id] = found.source_hash
-            else:
-                mine[found.doc_id] = found
-        return _Seen(here, elsewhere)
-
-    def _hinted_at(self, hints: Sequence[Hint]) -> _Seen:
-        """Also what was withheld, once somebody has approved it."""
+    def _seen(self, hints: Sequence[Hint], *, hinted: bool) -> Seen:
+        """Of hinted runs also what was withheld, once somebody has approved it."""
+        if not hinted:
+            return listed(self.source, buckets=self.held.buckets, of_buckets=self.corpus.buckets)
         keys = {hint.doc_id for hint in hints}
         if self.held.approved():
             keys |= set(self.held.withheld())
-        here: dict[int, dict[str, SourceObject]] = {}
-        asked: dict[int, list[str]] = {}
-        for doc_id in sorted(keys):
-            bucket = bucket_of(doc_id, self.corpus.buckets)
-            asked.setdefault(bucket, []).append(doc_id)
-            if (found := self.source.look(doc_id)) is not None:
-                here.setdefault(bucket, {})[doc_id] = found
-        return _Seen(here, asked=asked)
-
-    # --- what is there --------------------------------------------------------------------------
+        return looked_at(self.source, keys, of_buckets=self.corpus.buckets)
 
     def _describe(self, bucket: int, descriptions: Sequence[SourceObject]) -> None:
         for some in batches(descriptions, BATCH):
@@ -220,10 +144,10 @@ class _Look:
     def _read(self, bucket: int, to_do: Plan, tally: Tally) -> list[str]:
         """Records what is new or changed; returns what has left since it was seen."""
         left: list[str] = []
-        contents = self._contents(to_do.reads)
-        for some in bounded(contents, BATCH, weight=lambda each: each.size, most=BATCH_BYTES):
+        stream = contents(self.source, to_do.reads)
+        for some in bounded(stream, BATCH, weight=lambda each: each.size, most=BATCH_BYTES):
             known = self.held.known([each.of.doc_id for each in some])
-            batch = self._batch(some, known)
+            batch = self.reading.batch(some, known, self.held.titles)
             if batch.documents or batch.dead_letters:
                 self.held.record(
                     bucket,
@@ -240,121 +164,16 @@ class _Look:
                     left.append(each.of.doc_id)
         return left
 
-    def _contents(self, objects: Iterable[SourceObject]) -> Iterator[_Content]:
-        for each in objects:
-            try:
-                yield _Content(each, self.source.read(each.doc_id))
-            except SourceError as error:
-                yield _Content(each, error)
-
-    def _batch(self, contents: Sequence[_Content], known: Mapping[str, ObservedDocument]) -> _Batch:
-        batch = _Batch()
-        readable = []
-        for each in contents:
-            if isinstance(each.bytes, bytes):
-                key = content_hash(each.bytes, doc_id=each.of.doc_id)
-                readable.append((each.of, key, each.bytes))
-            elif each.bytes is not None:
-                self._unread(each.of, known.get(each.of.doc_id), each.bytes, batch)
-        titles = self.held.titles({key for _, key, _ in readable}, self.parsers)
-        for of, key, parsed in self._parsed(readable, titles):
-            self._assemble(of, key, parsed, titles, batch)
-        return batch
-
-    def _parsed(
-        self,
-        readable: Sequence[tuple[SourceObject, bytes, bytes]],
-        titles: Mapping[tuple[bytes, str], str],
-    ) -> Iterator[tuple[SourceObject, bytes, dict[str, ParsedDocument | UnreadableDocumentError]]]:
-        """Each document with what its parsers gave; what is stored already is not parsed again."""
-        wanted = [
-            [parser for parser in self.parsers if (key, parser) not in titles]
-            for _, key, _ in readable
-        ]
-        outcomes = self.parsing.parsed(
-            ParseJob(of.doc_id, content, parser)
-            for (of, _, content), parsers in zip(readable, wanted, strict=True)
-            for parser in parsers
-        )
-        for (of, key, _), parsers in zip(readable, wanted, strict=True):
-            yield of, key, {parser: next(outcomes) for parser in parsers}
-
-    def _assemble(
-        self,
-        of: SourceObject,
-        key: bytes,
-        parsed: Mapping[str, ParsedDocument | UnreadableDocumentError],
-        titles: Mapping[tuple[bytes, str], str],
-        batch: _Batch,
-    ) -> None:
-        """The document is dead when its own parser fails; another's failure is a letter only."""
-        own = self.parsers[0]
-        document = replace(self._document(of, key), title=titles.get((key, own)) or of.doc_id)
-        for parser, outcome in parsed.items():
-            if isinstance(outcome, ParsedDocument):
-                batch.texts.append(StoredText(key, parser, outcome))
-                if parser == own:
-                    document = replace(document, title=outcome.title or of.doc_id)
-            else:
-                letter = self._letter(of, Stage.PARSE, outcome)
-                batch.dead_letters.append(replace(letter, subject=parser, content_hash=key))
-                if parser == own:
-                    document = replace(document, state=DocumentState.DEAD)
-                    batch.dead.add(of.doc_id)
-        batch.documents.append(document)
-
-    def _unread(
-        self,
-        of: SourceObject,
-        before: ObservedDocument | None,
-        error: SourceError,
-        batch: _Batch,
-    ) -> None:
-        """What was read before stays, and no hash vouches for it until it can be read again."""
-        if before is not None and before.state is DocumentState.LIVE:
-            now = replace(before, source_hash=b"", uri=of.uri, rev=of.rev, acl=self.corpus.acl)
-        else:
-            now = replace(self._document(of, b""), source_hash=b"", state=DocumentState.DEAD)
-        if now != before:
-            batch.documents.append(now)
-        batch.dead_letters.append(self._letter(of, Stage.READ, error))
-        batch.dead.add(of.doc_id)
-
-    def _document(self, of: SourceObject, key: bytes) -> ObservedDocument:
-        return ObservedDocument(
-            doc_id=of.doc_id,
-            uri=of.uri,
-            source_hash=of.source_hash,
-            content_hash=key,
-            parser=self.parsers[0],
-            title=of.doc_id,
-            acl=self.corpus.acl,
-            state=DocumentState.LIVE,
-            rev=of.rev,
-        )
-
-    def _letter(self, of: SourceObject, stage: Stage, error: Exception) -> DeadLetter:
-        return DeadLetter(
-            doc_id=of.doc_id,
-            stage=stage,
-            error=type(error).__name__,
-            reason=str(error),
-            code_version=self.run.code_version,
-            source_hash=of.source_hash,
-        )
-
-    # --- what is gone ---------------------------------------------------------------------------
-
     def _leave(
         self,
         gone: Mapping[int, Sequence[str]],
-        seen: _Seen,
+        seen: Seen,
         hints: Sequence[Hint],
         tallies: Mapping[int, Tally],
     ) -> None:
         """Deletes what is believed to be gone, and ends what was begun for every bucket."""
         documents = self.held.known([doc_id for some in gone.values() for doc_id in some])
-        judged = self._judged(documents, seen)
+        judged = Judge(self.corpus, self.source, self.held).judged(documents, seen)
         before = self._by_bucket(self.held.withheld())
         revs = {hint.doc_id: hint.rev for hint in hints if hint.rev is not None}
         done = self._by_bucket({hint.doc_id: hint for hint in hints if not _ahead(hint, seen)})
@@ -381,65 +200,6 @@ class _Look:
                     hints=list(done.get(bucket, {}).values()),
                 )
 
-    def _judged(self, documents: Mapping[str, ObservedDocument], seen: _Seen) -> _Judged:
-        """Few are believed at once; of many, only as far as they do not live on elsewhere.
-
-        A document that nobody reads, for it is dead, may go with any number of others.
-        """
-        if seen.lists_nothing and documents and self.held.live_before():
-            return _Judged(dict.fromkeys(documents, WhyWithheld.EMPTY))
-        mine = {name: each.content_hash for name, each in documents.items() if self._served(each)}
-        return self._judged_served(mine, seen) if mine else _Judged()
-
-    def _judged_served(self, mine: Mapping[str, bytes], seen: _Seen) -> _Judged:
-        gone = {**mine, **self._gone_elsewhere(seen)}
-        lately = self.held.gone_lately(gone=gone)
-        if believed(gone=len(gone), lately=lately, live=0):
-            return _Judged()  # so few that nothing has to be counted
-        live = self.held.live_before()
-        if not believed(gone=len(gone), lately=lately, live=live):
-            kept = self._content_that_lives(gone, seen)
-            gone = {doc_id: content for doc_id, content in gone.items() if content not in kept}
-        if believed(gone=len(gone), lately=lately, live=live):
-            return _Judged()
-        if len(gone) <= self.held.approved():
-            return _Judged(approved=gone.keys() & mine.keys())
-        return _Judged(dict.fromkeys(gone.keys() & mine.keys(), WhyWithheld.TOO_MANY))
-
-    def _served(self, document: ObservedDocument) -> bool:
-        return document.state is DocumentState.LIVE or self.corpus.on_poison == "keep_last_good"
-
-    def _gone_elsewhere(self, seen: _Seen) -> dict[str, bytes]:
-        """In buckets that this run does not hold: what they will lose is judged together."""
-        if seen.asked is not None or len(self.held.buckets) == self.corpus.buckets:
-            return {}
-        return {
-            doc_id: content
-            for doc_id, _, content in self.held.live_elsewhere()
-            if doc_id not in seen.elsewhere
-        }
-
-    def _content_that_lives(self, gone: Mapping[str, bytes], seen: _Seen) -> set[bytes]:
-        """Contents of the gone documents that are still there under other names."""
-        wanted = set(gone.values())
-        lives = set(self.held.content_that_lives(wanted, gone=gone))
-        recorded = (
-            {doc_id: mark for doc_id, mark, _ in self.held.live_elsewhere()}
-            if (seen.elsewhere and lives != wanted)
-            else {}
-        )
-        unread = (
-            SourceObject(doc_id, "", mark)
-            for doc_id, mark in seen.elsewhere.items()
-            if recorded.get(doc_id) != mark
-        )
-        for each in self._contents(unread):
-            if lives == wanted:
-                break
-            if isinstance(each.bytes, bytes):
-                lives |= {content_hash(each.bytes, doc_id=each.of.doc_id)} & wanted
-        return lives
-
     def _by_bucket(self, by_id: Mapping[str, Value]) -> dict[int, dict[str, Value]]:
         grouped: dict[int, dict[str, Value]] = {}
         for doc_id, each in by_id.items():
@@ -462,7 +222,7 @@ def _outcome(doc_id: str, before: ObservedDocument | None, to_do: Plan) -> str:
     return "changed" if before is not None and before.state is DocumentState.LIVE else "added"
 
 
-def _ahead(hint: Hint, seen: _Seen) -> bool:
+def _ahead(hint: Hint, seen: Seen) -> bool:
     """The source does not show yet what was hinted at."""
     found = next((here[hint.doc_id] for here in seen.here.values() if hint.doc_id in here), None)
     return (

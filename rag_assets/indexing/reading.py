@@ -1,0 +1,168 @@
+"""From what was seen to what can be recorded: contents, their texts, letters about failures."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from rag_assets.errors import SourceError, UnreadableDocumentError
+from rag_assets.indexing.parsing import content_hash
+from rag_assets.model import (
+    Corpus,
+    DeadLetter,
+    DocumentState,
+    ObservedDocument,
+    ParsedDocument,
+    ParseJob,
+    RunIdentity,
+    SourceObject,
+    Stage,
+    StoredText,
+)
+from rag_assets.ports import Parsing, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What reading a document gave: its bytes, None when it has left, or why it cannot be read."""
+
+    of: SourceObject
+    bytes: bytes | SourceError | None
+
+    @property
+    def size(self) -> int:
+        return len(self.bytes) if isinstance(self.bytes, bytes) else 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is about to be recorded, in one transaction."""
+
+    documents: list[ObservedDocument] = field(default_factory=list)
+    texts: list[StoredText] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead: set[str] = field(default_factory=set)
+    """Documents that the corpus's own parser has no text of."""
+
+
+Titles = Mapping[tuple[bytes, str], str]
+"""Content and parser to title, of texts that are stored already."""
+
+
+def contents(source: Source, objects: Iterable[SourceObject]) -> Iterator[Content]:
+    """One after the other, so that only those of one batch are held at a time."""
+    for each in objects:
+        try:
+            yield Content(each, source.read(each.doc_id))
+        except SourceError as error:
+            yield Content(each, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a corpus's documents are read with; the first parser is its own."""
+
+    corpus: Corpus
+    parsers: Sequence[str]
+    parsing: Parsing
+    run: RunIdentity
+
+    def batch(
+        self,
+        contents: Sequence[Content],
+        known: Mapping[str, ObservedDocument],
+        titles_of: Callable[[Collection[bytes], Collection[str]], Titles],
+    ) -> Batch:
+        """Parses what is not stored yet under its content, as a rename, a copy or a touch is."""
+        batch = Batch()
+        readable = []
+        for each in contents:
+            if isinstance(each.bytes, bytes):
+                key = content_hash(each.bytes, doc_id=each.of.doc_id)
+                readable.append((each.of, key, each.bytes))
+            elif each.bytes is not None:
+                self._unread(each.of, known.get(each.of.doc_id), each.bytes, batch)
+        titles = titles_of({key for _, key, _ in readable}, self.parsers) if readable else {}
+        for of, key, parsed in self._parsed(readable, titles):
+            self._assemble(of, key, parsed, titles, batch)
+        return batch
+
+    def _parsed(
+        self,
+        readable: Sequence[tuple[SourceObject, bytes, bytes]],
+        titles: Titles,
+    ) -> Iterator[tuple[SourceObject, bytes, dict[str, ParsedDocument | UnreadableDocumentError]]]:
+        """Each document with what its parsers gave; what is stored already is not parsed again."""
+        wanted = [
+            [parser for parser in self.parsers if (key, parser) not in titles]
+            for _, key, _ in readable
+        ]
+        outcomes = self.parsing.parsed(
+            ParseJob(of.doc_id, content, parser)
+            for (of, _, content), parsers in zip(readable, wanted, strict=True)
+            for parser in parsers
+        )
+        for (of, key, _), parsers in zip(readable, wanted, strict=True):
+            yield of, key, {parser: next(outcomes) for parser in parsers}
+
+    def _assemble(
+        self,
+        of: SourceObject,
+        key: bytes,
+        parsed: Mapping[str, ParsedDocument | UnreadableDocumentError],
+        titles: Titles,
+        batch: Batch,
+    ) -> None:
+        """The document is dead when its own parser fails; another's failure is a letter only."""
+        own = self.parsers[0]
+        document = replace(self._document(of, key), title=titles.get((key, own)) or of.doc_id)
+        for parser, outcome in parsed.items():
+            if isinstance(outcome, ParsedDocument):
+                batch.texts.append(StoredText(key, parser, outcome))
+                if parser == own:
+                    document = replace(document, title=outcome.title or of.doc_id)
+            else:
+                letter = self._letter(of, Stage.PARSE, outcome)
+                batch.dead_letters.append(replace(letter, subject=parser, content_hash=key))
+                if parser == own:
+                    document = replace(document, state=DocumentState.DEAD)
+                    batch.dead.add(of.doc_id)
+        batch.documents.append(document)
+
+    def _unread(
+        self,
+        of: SourceObject,
+        before: ObservedDocument | None,
+        error: SourceError,
+        batch: Batch,
+    ) -> None:
+        """What was read before stays, and no hash vouches for it until it can be read again."""
+        if before is not None and before.state is DocumentState.LIVE:
+            now = replace(before, source_hash=b"", uri=of.uri, rev=of.rev, acl=self.corpus.acl)
+        else:
+            now = replace(self._document(of, b""), source_hash=b"", state=DocumentState.DEAD)
+        if now != before:
+            batch.documents.append(now)
+        batch.dead_letters.append(self._letter(of, Stage.READ, error))
+        batch.dead.add(of.doc_id)
+
+    def _document(self, of: SourceObject, key: bytes) -> ObservedDocument:
+        return ObservedDocument(
+            doc_id=of.doc_id,
+            uri=of.uri,
+            source_hash=of.source_hash,
+            content_hash=key,
+            parser=self.parsers[0],
+            title=of.doc_id,
+            acl=self.corpus.acl,
+            state=DocumentState.LIVE,
+            rev=of.rev,
+        )
+
+    def _letter(self, of: SourceObject, stage: Stage, error: Exception) -> DeadLetter:
+        return DeadLetter(
+            doc_id=of.doc_id,
+            stage=stage,
+            error=type(error).__name__,
+            reason=str(error),
+            code_version=self.run.code_version,
+            source_hash=of.source_hash,
+        )
