@@ -40,7 +40,7 @@ def pdf(
         return len(objects)
 
     catalog, tree = add(b""), add(b"")
-    font = add(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>")
+    font = add(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>")
     info = add(b"<< /Title (%s) >>" % _escaped(title))
     kids = []
     for page in pages:

@@ -56,7 +56,7 @@ _BLOCKS = frozenset(
 _LISTS = frozenset({"ul", "ol", "dir", "dl"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _NO_CELLS = "table, ul, ol, dl, pre, h1, h2, h3, h4, h5, h6, p + p"
-"""What a table holds that only sets out the page."""
+"""What a table holds that is no table, but sets out the page."""
 _LANGUAGE = re.compile(r"(?:^|[\s-])(?:language|lang|brush:|source)[-: ]([A-Za-z0-9+#]{1,20})")
 _SPACE = re.compile(r"\s+")
 _POWER = re.compile(r"[-+−]?\w{1,3}")  # noqa: RUF001
@@ -215,7 +215,7 @@ class _Reading:
             self._end_block()
             self.writer.code("".join(_texts(node, self._skipped)), language=_language(node))
             return False
-        if tag == "table" and node.css_first(_NO_CELLS) is None:
+        if tag == "table" and not _sets_out_the_page(node):
             self._table(node)
             return False
         self._open(tag, node)
@@ -281,6 +281,10 @@ class _Reading:
 
     def _text(self, node: "LexborNode") -> str:
         return plain(" ".join(_texts(node, self._skipped)))
+
+
+def _sets_out_the_page(table: "LexborNode") -> bool:
+    return any(inner.mem_id != table.mem_id for inner in table.css(_NO_CELLS))
 
 
 def _children(node: "LexborNode") -> "Iterator[LexborNode]":

@@ -38,6 +38,8 @@ _MOST_DAMAGE = 0.5
 _LARGER = 1.15
 """How much larger than running text a line is that is a heading."""
 _LONGEST_HEADING = 120
+_SHORTEST_FULL_LINE = 25
+"""Characters: columns are no narrower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +374,8 @@ def _is_full(before: _Line, after: _Line, edge: float) -> bool:
     letter = (before.right - before.left) / len(before.text)
     needed = (len(after.text.split(" ", 1)[0]) + 1) * letter
     is_row = before.text[-1].isdigit() and not after.text[0].islower()
-    return not is_row and edge - needed <= before.right <= edge + 2 * letter
+    is_prose = len(before.text) >= _SHORTEST_FULL_LINE and not is_row
+    return is_prose and edge - needed <= before.right <= edge + 2 * letter
 
 
 def _is_below(before: _Line, after: _Line, spacing: float) -> bool:
