@@ -22,6 +22,7 @@ SPOILT = {
     "adapters/spoilt.py": "import wordllama",
     "adapters/wordllama.py": "import rag_assets.adapters.postgres",
     "operations/spoilt.py": "import semantic_text_splitter",
+    "indexing/parsing/spoilt.py": "import pypdfium2",
 }
 """One import of each kind that is forbidden, and a module without a place."""
 
@@ -74,6 +75,7 @@ def test_every_import_goes_downwards() -> None:
         "rag_assets.adapters.spoilt -> wordllama",
         "rag_assets.adapters.wordllama -> rag_assets.adapters.postgres",
         "rag_assets.operations.spoilt -> semantic_text_splitter",
+        "rag_assets.indexing.parsing.spoilt -> pypdfium2",
     ],
 )
 def test_a_forbidden_import_is_noticed(report: str, complaint: str) -> None:
