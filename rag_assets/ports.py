@@ -233,11 +233,13 @@ class HeldBuckets(Protocol):
         withheld: Mapping[str, WhyWithheld] | None = None,
         approved: int = 0,
         hints: Sequence[Hint] = (),
+        complete: bool = True,
     ) -> None:
         """Writes what was observed, in one transaction; refuses if another run has come between.
 
         `described` changed in place or permissions alone: what is said of their content stays
-        true. `withheld` is all that is withheld in this bucket from now on; None: as before.
+        true. `withheld` is all that is withheld in this bucket from now on; None: as before. While
+        it is not `complete`, a bucket that was never recorded counts as such.
         """
 
 
@@ -287,9 +289,10 @@ class EmbeddingStore(Protocol):
     ) -> Generator[Sequence[Chunk], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
-        Until it is closed, no other run over these buckets is given any; `claimed`, no run at all
-        is given a text of these batches. An empty batch says that all that is left is claimed by
-        others: ask again a little later.
+        Until it ends, no other run over these buckets is given any; `claimed`, no run at all is
+        given a text of these batches. An empty batch says that all that is left is claimed by
+        others, or that there is no more; it comes before the end, so that what was given can be
+        kept first. To be closed when it is not read to its end.
         """
 
     def add_embeddings(

@@ -146,7 +146,8 @@ class PatientEmbedder:
     ) -> Generator[Answer[Key], None, None]:
         """Every text gets its vector or is rejected, in no order.
 
-        An empty batch says that there is nothing just now: the next is asked for a little later.
+        An empty batch says that there is nothing just now: the next is asked for when all that was
+        given before is kept, or a little later.
         To be closed when it is not read to its end.
         """
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="embedding") as pool:
@@ -281,34 +282,42 @@ class _Asking(Generic[Key]):
     """Rejected while no text had been accepted: the request itself may be to blame."""
     accepted: bool = False
     to_come: bool = True
+    dry: bool = False
+    """The last batch was empty."""
     failure: RagAssetsError | None = None
 
     def answers(self) -> Iterator[Answer[Key]]:
-        while self._start():
+        while self._start(all_kept=True):
             if not self.running and self.suspects:  # another run may wait for a verdict on these
                 yield self._judged_by_probe()
             for outcome, job in self._completed():
                 answer = self._judged(outcome, job)
-                self._start()  # the provider works while this is being kept
+                self._start(all_kept=False)  # the provider works while this is being kept
                 yield answer
         if self.failure:
             raise self.failure
         if self.suspects:
             yield self._judged_by_probe()
 
-    def _start(self) -> bool:
+    def _start(self, *, all_kept: bool) -> bool:
         """Keeps as many requests under way as may be; returns whether any is or will be."""
         while self.failure is None and len(self.running) < self.embedder.concurrency:
-            job = self.again.popleft() if self.again else self._next()
+            job = self.again.popleft() if self.again else self._next(all_kept)
             if job is None:
                 break
             texts = [text for _, text in job.items]
             self.running[self.pool.submit(self.embedder.ask, texts, self.kind, self.stop)] = job
         return bool(self.running) or (self.failure is None and self.to_come)
 
-    def _next(self) -> _Job[Key] | None:
-        items = next(self.requests, None) if self.to_come else None
-        self.to_come = items is not None
+    def _next(self, all_kept: bool) -> _Job[Key] | None:
+        """After an empty batch the next is asked for only when all that was given is kept."""
+        nothing_under_way = all_kept and not self.running
+        items: Sequence[tuple[Key, str]] | None = ()
+        if self.to_come and (nothing_under_way or not self.dry):
+            items = next(self.requests, None)
+        if self.to_come and nothing_under_way and items is not None and not items:
+            items = next(self.requests, None)
+        self.to_come, self.dry = self.to_come and items is not None, not items
         return _Job(items) if items else None
 
     def _completed(self) -> Iterator[tuple["_Outcome", _Job[Key]]]:

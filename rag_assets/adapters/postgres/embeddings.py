@@ -28,9 +28,9 @@ class PostgresEmbeddings:
     ) -> Generator[Sequence[Chunk], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
-        Until it is closed, other runs over these buckets wait; `claimed`, runs over other buckets,
-        or corpora of the scope, leave these texts out too. An empty batch says that others are
-        about to embed all that is left: what they let go of comes later.
+        Other runs over these buckets wait until it ends; `claimed`, runs over other buckets, or
+        corpora of the scope, leave these texts out too. An empty batch says that others are about
+        to embed all that is left, or that there is no more.
         """
         which = which_rows(generation, buckets)
         with connect(self._url) as connection, connection.transaction():
@@ -42,8 +42,10 @@ class PostgresEmbeddings:
                 if claimed:
                     with self._claims(which) as claims:
                         yield from claims.taken(batches, at_once)
+                        yield []
                 else:
                     yield from _all_without_vectors(connection, batches, which)
+                    yield []
 
     def add_embeddings(
         self,

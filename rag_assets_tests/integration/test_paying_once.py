@@ -1,0 +1,308 @@
+"""A text is paid for once: whoever asks, at once or after a crash, and what it cost is written down."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from rag_assets import wiring
+from rag_assets.errors import ProviderRefusalError
+from rag_assets.indexing.embedding import Embedded, embed
+from rag_assets.model import (
+    Chunk,
+    Corpus,
+    EmbeddingSettings,
+    Generation,
+    LocalFilesSettings,
+    Spent,
+    Stage,
+)
+from rag_assets.settings import DatabaseUrls
+from rag_assets.testing import InMemorySource
+from rag_assets_tests.integration.flow import RUN, Chain, rows, value
+from rag_assets_tests.services.embedding_service import (
+    KEY,
+    REJECTED_MARK,
+    ZERO_MARK,
+    Behaviour,
+    EmbeddingService,
+)
+from rag_assets_tests.services.faults import Fault, Faults
+from rag_assets_tests.services.vectors import text_hash, vector_of
+
+ENOUGH = {f"{number}.md": f"Text number {number}." for number in range(40)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A corpus whose model is asked over HTTP, through the wiring and the real client."""
+
+    chain: Chain
+    service: EmbeddingService
+
+    @property
+    def generation(self) -> Generation:
+        return self.chain.newest
+
+    def prepare(self, texts: dict[str, str]) -> Generation:
+        """Everything up to the chunks."""
+        source = self.chain.source
+        assert isinstance(source, InMemorySource)
+        source.contents = {doc_id: text.encode() for doc_id, text in texts.items()}
+        self.chain.observe()
+        stores, corpus = self.chain.stores, self.chain.corpus
+        generation = stores.generations.open(corpus.name, wiring.recipe_of(corpus))
+        self.chain.cut()
+        return generation
+
+    def embed(self, buckets: range | list[int] = range(4)) -> Embedded:
+        urls, stores = self.chain.urls, self.chain.stores
+        with wiring.document_embedder(self.generation, self.chain.corpus, urls) as embedder:
+            return embed(
+                self.generation,
+                buckets,
+                embedder=embedder,
+                store=stores.embeddings,
+                letters=stores.documents,
+                run=RUN,
+            )
+
+    def vectors(self) -> dict[str, list[float]]:
+        found = rows(
+            self.chain.urls.writer,
+            "SELECT DISTINCT c.text, e.embedding::text AS vector FROM embeddings e"
+            " JOIN chunks c USING (text_hash)",
+        )
+        return {row["text"]: [float(x) for x in row["vector"][1:-1].split(",")] for row in found}
+
+    def assert_right(self) -> None:
+        """Every vector is the model's answer for that text."""
+        for text, vector in self.vectors().items():
+            assert vector == pytest.approx(vector_of(text, dimensions=64).tolist(), abs=1e-6)
+
+
+@pytest.fixture
+def service() -> Iterator[EmbeddingService]:
+    with EmbeddingService(Behaviour(slow_s=0.02, hang_s=0.1, retry_after_s=0.01)) as service:
+        yield service
+
+
+@pytest.fixture
+def hosted(
+    database: DatabaseUrls,
+    tmp_path: Path,
+    service: EmbeddingService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Hosted:
+    monkeypatch.setenv("LOOPBACK_KEY", KEY)
+    corpus = Corpus(
+        "notes",
+        source=LocalFilesSettings(str(tmp_path)),
+        buckets=4,
+        embedder="openai:words-64",
+        embedding=EmbeddingSettings(service.openai_url, "LOOPBACK_KEY", dimensions=64),
+    )
+    return Hosted(Chain(database, corpus, source=InMemorySource({})), service)
+
+
+def test_what_was_asked_and_what_it_cost_is_one_line_a_run_and_model(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    done = hosted.embed()
+    hosted.assert_right()
+    assert (done.texts, done.spent.texts, done.usd) == (40, 40, None)
+    [line] = rows(hosted.chain.urls.writer, "SELECT * FROM costs")
+    assert (line["run_id"], line["stage"], line["model"]) == (
+        RUN.run_id,
+        Stage.EMBED,
+        hosted.generation.recipe.embedder,
+    )
+    assert (line["requests"], line["texts"]) == (len(hosted.service.served), 40)
+    assert line["tokens"] == hosted.service.account.tokens
+    assert line["usd"] is None  # nobody knows what this server costs
+
+
+def test_a_known_price_is_written_down(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    hashes = [chunk.text_hash for chunk in _waiting(hosted)]
+    for _ in range(2):
+        hosted.chain.stores.embeddings.add_embeddings(
+            hosted.generation,
+            hashes,
+            np.ones((len(hashes), 64), np.float32),
+            RUN,
+            spent=Spent(1, 40, 500_000),
+            price=Decimal("0.02"),
+        )
+    [line] = rows(hosted.chain.urls.writer, "SELECT tokens, usd, unit_price FROM costs")
+    assert (line["tokens"], line["usd"]) == (1_000_000, Decimal("0.02"))
+    assert line["unit_price"] == Decimal("0.02")
+
+
+def _waiting(hosted: Hosted) -> list[Chunk]:
+    unembedded = hosted.chain.stores.embeddings.unembedded(hosted.generation, range(4), at_once=7)
+    with closing(unembedded) as batches:
+        return [chunk for batch in batches for chunk in batch]
+
+
+def test_nothing_is_asked_when_nothing_has_changed(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    hosted.embed()
+    hosted.service.reset()
+    assert hosted.embed().texts == 0
+    assert hosted.service.account.requests == 0
+
+
+def test_runs_over_different_buckets_pay_once_for_a_text_that_they_share(hosted: Hosted) -> None:
+    """Every document ends with the same passage; sixteen runs may meet it at once."""
+    shared = "The same licence stands below every page. " * 30
+    texts = {f"{n}.md": f"# Own\n\nText {n}.\n\n# Licence\n\n{shared}" for n in range(24)}
+    hosted.prepare(texts)
+    together = threading.Barrier(4)
+
+    def run(bucket: int) -> Embedded:
+        together.wait(30)
+        return hosted.embed([bucket])
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [each.result(60) for each in [pool.submit(run, bucket) for bucket in range(4)]]
+    assert set(hosted.service.paid.values()) == {1}
+    assert sum(each.texts for each in done) == len(hosted.vectors())
+    assert hosted.chain.stores.embeddings.missing(hosted.generation) == 0
+    assert value(hosted.chain.urls.writer, "SELECT count(*) FROM embedding_claims") == 0
+
+
+def test_runs_over_the_same_bucket_pay_once(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    with ThreadPoolExecutor(3) as pool:
+        done = [each.result(60) for each in [pool.submit(hosted.embed) for _ in range(3)]]
+    assert sorted(each.texts for each in done) == [0, 0, 40]
+    assert set(hosted.service.paid.values()) == {1}
+
+
+def test_texts_that_a_dead_run_had_claimed_are_embedded_by_the_next(hosted: Hosted) -> None:
+    generation = hosted.prepare(ENOUGH)
+    with psycopg.connect(hosted.chain.urls.writer, autocommit=True) as dead:
+        dead.execute(
+            "INSERT INTO rag_assets.embedding_claims (scope, model, text_hash, holder)"
+            " SELECT 'default', %s, text_hash, 4711 FROM rag_assets.chunks",
+            [generation.recipe.embedder],
+        )
+    assert hosted.embed().texts == 40
+    assert value(hosted.chain.urls.writer, "SELECT count(*) FROM embedding_claims") == 0
+
+
+def test_a_text_claimed_by_a_living_run_is_waited_for_and_not_paid_again(hosted: Hosted) -> None:
+    shared = "The same licence stands below every page. " * 30
+    hosted.prepare({f"{n}.md": f"# Licence\n\n{shared}\n\n# Own\n\nText {n}." for n in range(12)})
+    generation, store = hosted.generation, hosted.chain.stores.embeddings
+    first = store.unembedded(generation, [0], at_once=100, claimed=True)
+    with closing(first):
+        mine = {chunk.text_hash for chunk in next(first)}
+        with closing(store.unembedded(generation, [1], at_once=100, claimed=True)) as second:
+            others = {chunk.text_hash for chunk in next(second)}
+            assert not mine & others
+            assert list(next(second)) == []  # the licence is the first one's: nothing just now
+            assert list(next(second)) == []
+            first.close()
+            assert {chunk.text_hash for chunk in next(second)} <= mine
+
+
+def test_a_rejected_text_makes_dead_letters_of_all_its_documents_and_is_not_asked_for_again(
+    hosted: Hosted,
+) -> None:
+    bad = f"A picture of noise. {REJECTED_MARK}"
+    hosted.prepare({**ENOUGH, "bad.md": bad, "copy.md": bad})
+    done = hosted.embed()
+    hosted.assert_right()
+    assert (done.texts, done.rejected, done.dead_letters) == (40, 1, 2)
+    letters = hosted.chain.stores.documents.dead_letters("notes")
+    assert {letter.doc_id for letter in letters} == {"bad.md", "copy.md"}
+    for letter in letters:
+        assert (letter.stage, letter.subject) == (Stage.EMBED, hosted.generation.recipe.embedder)
+        assert "noise" not in letter.reason
+    hosted.service.reset()
+    assert hosted.embed().texts == 0
+    assert hosted.service.account.requests == 0
+    assert hosted.chain.stores.embeddings.missing(hosted.generation) == 0
+
+
+def test_a_text_without_a_usable_vector_is_rejected_and_never_stored(hosted: Hosted) -> None:
+    hosted.prepare({**ENOUGH, "zero.md": f"Nothing at all {ZERO_MARK}"})
+    assert (hosted.embed().rejected, len(hosted.vectors())) == (1, 40)
+
+
+def test_a_used_up_quota_stops_at_once_and_keeps_what_was_paid(hosted: Hosted) -> None:
+    hosted.prepare({f"{n}.md": f"Text number {n}." for n in range(200)})
+    hosted.service.fail(None, None, Fault.QUOTA)
+    with pytest.raises(ProviderRefusalError, match="exceeded your current quota") as raised:
+        hosted.embed()
+    assert KEY not in str(raised.value)
+    kept = {text_hash(text) for text in hosted.vectors()}
+    assert kept == set(hosted.service.paid)
+    hosted.embed()
+    assert set(hosted.service.paid.values()) == {1}
+    assert len(hosted.vectors()) == 200
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_through_faults_every_text_ends_with_its_right_vector(
+    hosted: Hosted, service: EmbeddingService, seed: int
+) -> None:
+    """The pauses are real ones here, so the faults are few."""
+    passing = [fault for fault in Fault if fault not in (Fault.QUOTA, Fault.AUTH, Fault.HANG)]
+    hosted.prepare({f"{n}.md": f"Text number {n}." for n in range(200)})
+    service.faults = Faults(seed=seed, rate=0.25, kinds=passing)
+    assert hosted.embed().texts == 200
+    hosted.assert_right()
+    useful = service.paid - service.spoiled
+    assert max(useful.values()) == 1
+
+
+def test_the_embedding_of_an_erased_text_does_not_come_back(hosted: Hosted) -> None:
+    """Erased between being asked for and being kept."""
+    generation = hosted.prepare(ENOUGH)
+    store = hosted.chain.stores.embeddings
+    with closing(store.unembedded(generation, range(4), at_once=100)) as batches:
+        hashes = [chunk.text_hash for chunk in next(batches)]
+    with psycopg.connect(hosted.chain.urls.writer) as connection:
+        connection.execute("DELETE FROM rag_assets.chunks WHERE text_hash = %s", [hashes[7]])
+    store.add_embeddings(generation, hashes, np.ones((40, 64), np.float32), RUN)
+    stored = rows(hosted.chain.urls.writer, "SELECT text_hash FROM embeddings")
+    assert {row["text_hash"] for row in stored} == {*hashes} - {hashes[7]}
+
+
+def test_another_server_is_another_model(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    first = hosted.generation
+    elsewhere = replace(hosted.chain.corpus.embedding, base_url=f"{hosted.service.url}/v1/x")
+    moved = replace(hosted.chain.corpus, embedding=elsewhere)
+    assert wiring.recipe_of(moved).embedder != first.recipe.embedder
+    assert wiring.key_variable(first.recipe.embedder, moved) is None
+    assert wiring.key_variable(first.recipe.embedder, hosted.chain.corpus) == "LOOPBACK_KEY"
+    assert wiring.can_still_make(first, moved)
+
+
+def test_readers_embed_questions_with_the_model_and_the_key_of_the_published_row(
+    hosted: Hosted,
+) -> None:
+    generation = hosted.prepare(ENOUGH)
+    hosted.embed()
+    hosted.chain.merge()
+    hosted.chain.stores.generations.publish(
+        generation,
+        retrieval=hosted.chain.corpus.retrieval,
+        run=RUN,
+        reason="a test",
+        api_key_env=wiring.key_variable(generation.recipe.embedder, hosted.chain.corpus),
+    )
+    row = hosted.chain.published()
+    vector = wiring.embedder_for(row.question_embedder).embed_question("Text number 7.")
+    expected = vector_of("Text number 7.", dimensions=64)
+    assert vector.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
