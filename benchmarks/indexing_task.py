@@ -8,8 +8,8 @@ loading the model.
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -72,17 +72,13 @@ class Report:
 
 
 def do(task: Task) -> Report:
-    meter = Meter(task.admin_url)
-    model = WordLlamaEmbedder()
-    model.embed_documents(["The model is loaded before anything is measured."])
-    work: dict[str, Callable[[Task, Meter, WordLlamaEmbedder], Report]] = {
-        "bare": _bare,
-        "runs": _runs,
-    }
-    return work[task.work](task, meter, model)
+    work = {"bare": _bare, "runs": _runs}[task.work]
+    with closing(Meter(task.admin_url)) as meter:
+        return work(task, meter)
 
 
-def _bare(task: Task, meter: Meter, model: WordLlamaEmbedder) -> Report:
+def _bare(task: Task, meter: Meter) -> Report:
+    model = _loaded_model()
     doc_ids = [found.doc_id for found in wiring.source_of(task.corpus).objects()]
     bare = BareStages(task.urls[0], task.corpus, model, meter)
     with meter.measures() as cost:
@@ -90,7 +86,8 @@ def _bare(task: Task, meter: Meter, model: WordLlamaEmbedder) -> Report:
     return Report(cost, 1, len(doc_ids), chunks, peak_mb(), bare.costs)
 
 
-def _runs(task: Task, meter: Meter, _: WordLlamaEmbedder) -> Report:
+def _runs(task: Task, meter: Meter) -> Report:
+    _loaded_model()
     runs = _Runs(task, meter)
     with meter.measures() as cost:
         for edit in task.edits:
@@ -99,6 +96,13 @@ def _runs(task: Task, meter: Meter, _: WordLlamaEmbedder) -> Report:
     counts = runs.stores.documents.counts(task.corpus.name)
     documents = sum(count["live"] for count in counts.values())
     return Report(cost, len(task.edits), documents, runs.texts, peak_mb(), runs.stages)
+
+
+def _loaded_model() -> WordLlamaEmbedder:
+    """Ready before anything is measured."""
+    model = WordLlamaEmbedder()
+    model.embed_documents(["One sentence."])
+    return model
 
 
 @dataclass(slots=True)

@@ -94,7 +94,8 @@ class Meter:
 
     def _rows(self) -> dict[str, int]:
         found = self._connection.execute(
-            "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables"
+            "SELECT relname, sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint"
+            " FROM pg_stat_user_tables GROUP BY relname"
         )
         return dict(found.fetchall())
 
