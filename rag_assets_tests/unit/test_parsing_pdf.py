@@ -70,6 +70,23 @@ def test_list_items_stay_apart() -> None:
     assert found.text == "- one thing\n- another thing\n\n1. first\n\n2. second\n"
 
 
+def test_what_goes_on_in_an_item_is_set_in_and_what_is_not_is_a_paragraph() -> None:
+    lines = column(
+        ["\u2022 a thing that takes more than one line, so that it", "goes on here", "After."]
+    )
+    item, below, after = lines
+    below = Text(below.text, x=84, y=below.y)
+    assert parsed([item, below, after]).text == (
+        "- a thing that takes more than one line, so that it\n  goes on here\n\nAfter.\n"
+    )
+
+
+def test_the_dots_of_a_table_of_contents_are_no_words() -> None:
+    assert parsed(column(["1 First . . . . . . . . . 3", "2 Second.........12"])).text == (
+        "1 First … 3\n2 Second … 12\n"
+    )
+
+
 # --- headings and titles --------------------------------------------------------------------------
 
 

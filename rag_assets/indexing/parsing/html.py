@@ -25,7 +25,6 @@ _FURNITURE = (
     ", [role=menu], [role=menubar], [role=toolbar], [role=dialog], [role=alertdialog]"
 )
 _ASIDE = "header, aside, [role=complementary]"
-_MARKS_OF_HEADINGS = "h1 a, h2 a, h3 a, h4 a, h5 a, h6 a"
 _CONTAINERS = "div, section, ul, ol, table, aside, header, p"
 _LIKE_A_MENU = re.compile(
     r"(?:^|[\s_-])(?:menu|nav|navbar|navigation|sidebar|breadcrumbs?|toc|pagination|pager|cookies?"
@@ -58,6 +57,7 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _NO_CELLS = "table, ul, ol, dl, pre, h1, h2, h3, h4, h5, h6, p + p"
 """What a table holds that is no table, but sets out the page."""
 _LANGUAGE = re.compile(r"(?:^|[\s-])(?:language|lang|brush:|source)[-: ]([A-Za-z0-9+#]{1,20})")
+_WORD = re.compile(r"\w")
 _SPACE = re.compile(r"\s+")
 _POWER = re.compile(r"[-+−]?\w{1,3}")  # noqa: RUF001
 
@@ -74,7 +74,9 @@ def parse_html(content: bytes, *, doc_id: str) -> ParsedDocument:
     if (body := page.body) is None:
         return ParsedDocument(_page_title(page), "", warnings=warnings)
     unseen = _ids(page.css(_UNSEEN)) | _ids(
-        link for link in page.css(_MARKS_OF_HEADINGS) if not re.search(r"\w", link.text())
+        link
+        for link in page.css("a")
+        if not _WORD.search(link.text())  # ¶ and § to link to
     )
     main = _main(page, body, unseen)
     reading = _Reading(Writer(doc_id=doc_id), unseen | _furniture(page, main, unseen))

@@ -35,6 +35,8 @@ _NO_TITLE = re.compile(
 )
 _UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1f\ue000-\uf8ff\ufffd]")
 _MOST_DAMAGE = 0.5
+_LEADERS = re.compile(r"(?:\s?[.·_]){5,}")
+_FEW = 3
 _LARGER = 1.15
 """How much larger than running text a line is that is a heading."""
 _LONGEST_HEADING = 120
@@ -156,7 +158,7 @@ def _lines(text_page: "PdfTextPage", page: int) -> Iterator[_Line]:
     for found in [*_LINE_END.finditer(written), None]:
         end = found.start() if found else len(written)
         raw = written[begin:end]
-        if text := plain(raw):
+        if text := plain(_LEADERS.sub(" … ", raw)):
             first = begin + len(raw) - len(raw.lstrip())
             last = begin + len(raw.rstrip()) - 1
             hyphenated = found is not None and found[0] == _HYPHEN
@@ -219,10 +221,15 @@ def _without_running_heads(pages: Sequence[list[_Line]]) -> list[list[_Line]]:
     repeated = Counter(
         key for edge in edges for key in {key for line in edge for key in _running(line)}
     )
-    most = max(3, len(pages) * 0.4)
+    most = max(_FEW, len(pages) * 0.4)
     kept = []
     for lines, edge in zip(pages, edges, strict=True):
-        heads = [line for line in edge if any(repeated[key] >= most for key in _running(line))]
+        heads = [
+            line
+            for line in edge
+            if repeated[line.text.casefold()] >= most
+            or any(repeated[key] >= _FEW for key in _counting(line))
+        ]
         heads += [line for line in lines[-1:] + lines[:1] if _is_page_number(line)]
         kept.append([line for line in lines if line not in heads] if heads else lines)
     return kept
@@ -237,11 +244,15 @@ def _edge(lines: Sequence[_Line]) -> list[_Line]:
 
 
 def _running(line: _Line) -> set[str]:
-    """The line as it is, and with its first or last number less the page: `4 of 9` is `1 of 9`."""
+    return {line.text.casefold(), *_counting(line)}
+
+
+def _counting(line: _Line) -> set[str]:
+    """The line with its first or its last number less the page: `4 of 9` on page 4 is `#0 of 9`."""
     text = line.text.casefold()
     found = [*_NUMBER.finditer(text)]
-    return {text} | {
-        f"{text[: number.start()]}#{int(number[0]) - line.page}{text[number.end() :]}"
+    return {
+        f"{text[: number.start()]}#{int(number[0]) - line.page - 1}{text[number.end() :]}"
         for number in found[:1] + found[-1:]
     }
 
@@ -316,7 +327,7 @@ def _blocks(pages: Sequence[list[_Line]]) -> Iterator[_Block]:
             glue = None
             if block is not None:
                 edge = _right_edge(lines, number, block.lines[-1])
-                glue = _glue(block.lines[-1], line, edge=edge, spacing=spacing)
+                glue = _glue(block.lines, line, edge=edge, spacing=spacing)
             if block is not None and glue is not None:
                 block.lines.append(line)
                 block.glue.append(glue)
@@ -352,8 +363,9 @@ def _right_edge(lines: Sequence[_Line], number: int, before: _Line) -> float:
     return max(rights, default=before.right)
 
 
-def _glue(before: _Line, after: _Line, *, edge: float, spacing: float) -> str | None:
-    """What stands between two lines of a paragraph; None where another one begins."""
+def _glue(block: Sequence[_Line], after: _Line, *, edge: float, spacing: float) -> str | None:
+    """What stands between a paragraph and its next line; None where another one begins."""
+    before = block[-1]
     is_below = _is_below(before, after, spacing)
     if before.level or after.level:
         return " " if is_below and before.level == after.level else None
@@ -364,8 +376,8 @@ def _glue(before: _Line, after: _Line, *, edge: float, spacing: float) -> str | 
     if before.hyphenated:
         return "" if after.text[0].islower() else "-"
     is_full = _is_full(before, after, edge)
-    if is_below and not _begins_anew(before, after):
-        return " " if is_full or _goes_on(before, after) else "\n"
+    if is_below and not _begins_anew(block, after):
+        return " " if is_full else "\n"
     return " " if not is_below and is_full and _goes_on(before, after) else None
 
 
@@ -389,10 +401,15 @@ def _is_below(before: _Line, after: _Line, spacing: float) -> bool:
     )
 
 
-def _begins_anew(before: _Line, after: _Line) -> bool:
-    hangs = _BULLET.match(before.text) or _NUMBERED.match(before.text)
-    is_indented = not hangs and after.left > before.left + 0.8 * before.size
-    return is_indented or abs(before.size - after.size) > 0.25 * before.size
+def _begins_anew(block: Sequence[_Line], after: _Line) -> bool:
+    """By its indent, or by the size of its letters."""
+    before = block[-1]
+    if abs(before.size - after.size) > 0.25 * before.size:
+        return True
+    moved = (after.left - before.left) / before.size
+    if len(block) == 1 and (_BULLET.match(before.text) or _NUMBERED.match(before.text)):
+        return moved < 0.3  # what belongs to a list item is set in below its mark
+    return moved > 0.8 or (moved < -0.8 and len(block) > 1 and not _goes_on(before, after))
 
 
 def _goes_on(before: _Line, after: _Line) -> bool:
