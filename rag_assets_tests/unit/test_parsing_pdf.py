@@ -34,7 +34,7 @@ def test_lines_become_paragraphs() -> None:
 
 def test_an_indented_line_begins_a_paragraph() -> None:
     lines = column([*PARAGRAPH, *OTHER])
-    lines[3] = Text(OTHER[0], x=90, y=lines[3].y)
+    lines[3] = Text(OTHER[0], x=84, y=lines[3].y)
     assert parsed(lines).text == f"{' '.join(PARAGRAPH)}\n\n{' '.join(OTHER)}\n"
 
 
