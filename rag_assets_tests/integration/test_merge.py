@@ -467,6 +467,7 @@ LOST = [
     "DELETE FROM index_buckets",
     "UPDATE index_buckets SET documents = 7, checksum = 7, words = 7",
     "UPDATE index_buckets SET chunks = 0",
+    "UPDATE index_buckets SET version = version + 9",
     (
         "INSERT INTO index_1 SELECT 'ghost.md', ord, bucket, acl, text_hash, words, embedding"
         " FROM index_1 WHERE doc_id = 'b.md'"

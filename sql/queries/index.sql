@@ -6,9 +6,12 @@
 SELECT b.bucket, coalesce(v.version, 0) AS version, coalesce(m.version, 0) AS merged,
        coalesce(m.documents, 0) AS documents, coalesce(m.chunks, 0) AS chunks,
        coalesce(m.words, 0) AS words, coalesce(m.checksum, 0) AS checksum,
-       (SELECT count(*) FROM indexed_documents s
-        WHERE s.generation = %(generation)s AND s.bucket = b.bucket) AS documents_found,
-       (SELECT count(*) FROM {index} i WHERE i.bucket = b.bucket) AS chunks_found,
+       CASE WHEN %(counted)s THEN
+           (SELECT count(*) FROM indexed_documents s
+            WHERE s.generation = %(generation)s AND s.bucket = b.bucket)
+       ELSE coalesce(m.documents, 0) END AS documents_found,
+       CASE WHEN %(counted)s THEN (SELECT count(*) FROM {index} i WHERE i.bucket = b.bucket)
+       ELSE coalesce(m.chunks, 0) END AS chunks_found,
        NOT %(keep_last_good)s AND EXISTS (
            SELECT FROM dead_letters l
            JOIN documents d ON d.corpus = l.corpus AND d.doc_id = l.doc_id

@@ -94,7 +94,8 @@ class _Standing:
     @property
     def damaged(self) -> bool:
         there = (self.documents_found, self.chunks_found)
-        return there != (self.manifest.documents, self.manifest.chunks)
+        ahead = self.manifest.version > self.version
+        return ahead or there != (self.manifest.documents, self.manifest.chunks)
 
     @property
     def settled(self) -> bool:
@@ -125,7 +126,7 @@ class PostgresIndex:
             return {
                 standing.bucket: merging.unchanged(standing)
                 if standing.settled
-                else merging.merge(standing.bucket)
+                else merging.merge(standing.bucket, counted=standing.damaged)
                 for standing in merging.standing(buckets)
             }
 
@@ -208,8 +209,9 @@ class _Merging:
             "keep_last_good": keep_last_good,
         }
 
-    def standing(self, buckets: Sequence[int]) -> list[_Standing]:
-        rows = self.execute("standing", buckets=list(buckets))
+    def standing(self, buckets: Sequence[int], *, counted: bool = True) -> list[_Standing]:
+        """Counting is what costs more in a larger bucket; uncounted, the manifest is believed."""
+        rows = self.execute("standing", buckets=list(buckets), counted=counted)
         return [
             _Standing(
                 bucket=row["bucket"],
@@ -225,8 +227,10 @@ class _Merging:
     def unchanged(self, standing: _Standing) -> Merged:
         return Merged(standing.manifest.documents, standing.manifest.chunks)
 
-    def merge(self, bucket: int, *, damaged: Sequence[str] | None = None) -> Merged:
-        """Writes nothing where nothing differs.
+    def merge(
+        self, bucket: int, *, counted: bool = False, damaged: Sequence[str] | None = None
+    ) -> Merged:
+        """Writes nothing where nothing differs; documents said to be damaged are written again.
 
         The lock comes before the snapshot: what the transaction sees is what the last merge left,
         and one state of the documents from its first statement to its last. (When it fails, the
@@ -234,7 +238,7 @@ class _Merging:
         """
         self.execute("lock_bucket", bucket=bucket)
         with self._connection.transaction():
-            [standing] = self.standing([bucket])
+            [standing] = self.standing([bucket], counted=counted)
             if standing.settled and damaged is None:
                 merged = self.unchanged(standing)
             else:
