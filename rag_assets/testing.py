@@ -208,6 +208,7 @@ class InMemoryDocuments:
     first_live: dict[str, datetime] = field(default_factory=dict)
     deleted: dict[str, datetime] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
     requested: Counter[int] = field(default_factory=Counter)
     held: set[int] = field(default_factory=set)
     approval: tuple[int, datetime] | None = None
@@ -291,7 +292,7 @@ class HeldInMemory:
 
     @property
     def never_recorded(self) -> list[int]:
-        return [bucket for bucket in self.buckets if not self._epochs[bucket]]
+        return [bucket for bucket in self.buckets if bucket not in self._store.complete]
 
     def marks(
         self,
@@ -399,9 +400,11 @@ class HeldInMemory:
         withheld: Mapping[str, WhyWithheld] | None = None,
         approved: int = 0,
         hints: Sequence[Hint] = (),
+        complete: bool = True,
     ) -> None:
         if self._store.epochs.get(bucket, 0) != self._epochs[bucket]:
             raise StaleRunError(f"Bucket {bucket} was recorded meanwhile.")
+        self._store.complete |= {bucket} if complete else set()
         if approved:
             _, when = self._store.approval or (0, self._store.now)
             self._store.approval = (self.approved() - approved, when)

@@ -139,7 +139,7 @@ class _Look:
                 for each in some
                 if each.doc_id in known
             ]
-            self.held.record(bucket, described=described)
+            self.held.record(bucket, described=described, complete=False)
 
     def _read(self, bucket: int, to_do: Plan, tally: Tally) -> list[str]:
         """Records what is new or changed; returns what has left since it was seen."""
@@ -154,6 +154,7 @@ class _Look:
                     documents=batch.documents,
                     texts=batch.texts,
                     dead_letters=batch.dead_letters,
+                    complete=False,
                 )
             tally["dead"] += len(batch.dead)
             for each in some:

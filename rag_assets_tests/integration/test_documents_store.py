@@ -337,6 +337,28 @@ def test_a_bucket_that_was_only_asked_for_was_never_recorded(chain: Chain, corpu
         assert held.never_recorded == []
 
 
+def test_a_bucket_whose_first_look_was_broken_off_was_never_looked_at(
+    chain: Chain, corpus: Corpus
+) -> None:
+    bucket = bucket_of("a.md", 4)
+    with chain.stores.documents.hold(corpus, [bucket], RUN) as held:
+        for content in (b"one", b"two"):
+            each = document(content=content)
+            held.record(bucket, documents=[each], texts=[text_of(each)], complete=False)
+        assert held.never_recorded == [bucket]
+    with chain.stores.documents.hold(corpus, [bucket], RUN) as held:
+        assert held.never_recorded == [bucket]
+        held._connection.execute("SELECT pg_advisory_unlock_all()")
+        with chain.stores.documents.hold(corpus, [bucket], LATER) as late:
+            late.record(bucket, complete=False)
+            with pytest.raises(StaleRunError):
+                held.record(bucket)
+            late.record(bucket)
+            assert late.never_recorded == []
+            with pytest.raises(StaleRunError):
+                held.record(bucket)
+
+
 def test_many_runs_at_once_leave_no_change_behind(chain: Chain, corpus: Corpus) -> None:
     """Each writes its document before it looks; none waits, and the last state is recorded."""
     source = InMemorySource({"always.md": b"here"})

@@ -164,7 +164,27 @@ def test_an_unchanged_source_is_not_read_and_nothing_is_recorded() -> None:
 def test_every_bucket_is_recorded_once_though_it_is_empty() -> None:
     records = Records()
     looked(InMemorySource({"a.md": b"A"}), records)
-    assert records.epochs.keys() == {0, 1, 2, 3}
+    assert records.complete == {0, 1, 2, 3}
+
+
+def test_a_first_look_that_was_broken_off_is_taken_in_whole_though_only_hints_were_asked_for() -> (
+    None
+):
+    records = Records()
+
+    class Breaking(InMemorySource):
+        def read(self, doc_id: str) -> bytes | None:
+            if doc_id == f"{BATCH}.md":
+                raise KeyboardInterrupt
+            return InMemorySource.read(self, doc_id)
+
+    contents, one = {f"{n}.md": b"A" for n in range(BATCH + 9)}, replace(CORPUS, buckets=1)
+    with pytest.raises(KeyboardInterrupt):
+        looked(Breaking(contents), records, [0], corpus=one)
+    assert records.complete == set()
+    looked(InMemorySource(contents), records, [0], corpus=one, hinted=True)
+    assert set(records.documents) == set(contents)
+    assert records.complete == {0}
 
 
 def test_only_the_buckets_asked_for_are_recorded() -> None:
@@ -275,7 +295,7 @@ def test_a_source_that_never_had_a_document_may_be_empty() -> None:
     records = Records()
     observed = looked(InMemorySource(), records)
     assert total(observed, "listed") == 0
-    assert records.epochs.keys() == {0, 1, 2, 3}
+    assert records.complete == {0, 1, 2, 3}
 
 
 def test_every_living_parser_reads_what_changed() -> None:
@@ -355,7 +375,7 @@ def test_few_large_documents_are_recorded_as_soon_as_they_fill_a_batch() -> None
     large = b"a" * (BATCH_BYTES // 2)
     source = Told({f"{n}.md": large + str(n).encode() for n in range(6)}, happened=records.happened)
     looked(source, records, [0], corpus=replace(CORPUS, buckets=1))
-    assert records.sizes == [2, 2, 2]
+    assert records.sizes == [2, 2, 2, 0]
     assert [each.split()[0] for each in records.happened[2:8]] == [
         "read",
         "read",

@@ -30,7 +30,7 @@ ON CONFLICT (corpus, bucket) DO UPDATE SET requested = b.requested + 1;
 
 -- name: fences
 -- The fence as it was before the source was looked at, and how often the bucket had been asked for.
-SELECT bucket, epoch, requested FROM buckets
+SELECT bucket, epoch, version, requested FROM buckets
 WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
 
 -- name: answer
@@ -73,14 +73,16 @@ SELECT content_hash, parser, title FROM document_texts
 WHERE content_hash = ANY (%(content_hashes)s) AND parser = ANY (%(parsers)s);
 
 -- name: first_epoch
--- A bucket that was never recorded: like the next one.
+-- Until a bucket has been looked at in whole it has no epoch, and its version is the fence.
 INSERT INTO buckets AS b (corpus, bucket, epoch, run_id, version)
-SELECT corpus, %(bucket)s, 1, %(run_id)s, 1 FROM corpora
-WHERE corpus = %(corpus)s AND buckets = %(buckets)s
-FOR SHARE
+SELECT corpus, %(bucket)s, CASE WHEN %(complete)s THEN 1 ELSE 0 END, %(run_id)s, 1 FROM corpora k
+WHERE k.corpus = %(corpus)s AND k.buckets = %(buckets)s
+  AND (%(version)s = 0 OR EXISTS (SELECT FROM buckets o
+                                  WHERE o.corpus = k.corpus AND o.bucket = %(bucket)s))
+FOR SHARE OF k
 ON CONFLICT (corpus, bucket) DO UPDATE
-SET epoch = 1, run_id = excluded.run_id, recorded_at = now(), version = b.version + 1
-WHERE b.epoch = 0
+SET epoch = excluded.epoch, run_id = excluded.run_id, recorded_at = now(), version = b.version + 1
+WHERE b.epoch = 0 AND b.version = %(version)s
 RETURNING epoch, version;
 
 -- name: next_epoch

@@ -227,6 +227,7 @@ class HeldPostgresBuckets:
         self.since: datetime = only_row(connection.execute(_query("now")))["now"]
         fences = connection.execute(_query("fences"), self._which).fetchall()
         self._epochs: dict[int, int] = {row["bucket"]: row["epoch"] for row in fences}
+        self._versions: dict[int, int] = {row["bucket"]: row["version"] for row in fences}
         self._requested: dict[int, int] = {row["bucket"]: row["requested"] for row in fences}
 
     @property
@@ -327,12 +328,14 @@ class HeldPostgresBuckets:
         withheld: Mapping[str, WhyWithheld] | None = None,
         approved: int = 0,
         hints: Sequence[Hint] = (),
+        complete: bool = True,
     ) -> None:
         which: dict[str, Any] = {"corpus": self._corpus, "bucket": bucket, **asdict(self._run)}
         with self._connection.transaction():
             if approved:  # first, for it locks the corpus's row, which the fence shares
                 self._use_approval(approved)
-            epoch, version = self._raise_epoch(bucket, changes=bool(documents or described))
+            changes = bool(documents or described)
+            epoch, version = self._raise_epoch(bucket, changes=changes, complete=complete)
             recording = _Recording(self._connection, which | {"version": version})
             recording.texts(texts)
             recording.documents([*documents, *described])
@@ -341,6 +344,7 @@ class HeldPostgresBuckets:
             recording.hints(hints)
             recording.withheld(withheld)
         self._epochs[bucket] = epoch  # only now: what was rolled back raised nothing
+        self._versions[bucket] = version
 
     def let_go(self) -> list[int]:
         """Ends the hold, and says which buckets were asked for while it lasted."""
@@ -382,7 +386,7 @@ class HeldPostgresBuckets:
                 " meanwhile; nothing was deleted. Run again: it is judged anew."
             )
 
-    def _raise_epoch(self, bucket: int, *, changes: bool) -> tuple[int, int]:
+    def _raise_epoch(self, bucket: int, *, changes: bool, complete: bool) -> tuple[int, int]:
         before = self._epochs.get(bucket, 0)
         raised = self._connection.execute(
             _query("next_epoch" if before else "first_epoch"),
@@ -390,6 +394,8 @@ class HeldPostgresBuckets:
                 "corpus": self._corpus,
                 "bucket": bucket,
                 "epoch": before,
+                "version": self._versions.get(bucket, 0),
+                "complete": complete,
                 "buckets": self._of_buckets,
                 "run_id": self._run.run_id,
                 "changes": changes,
