@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,26 +110,32 @@ class WordLlamaEmbedder:
         unit: Vectors = total / np.float32(length)
         return unit
 
-    @cached_property
-    def _model(self) -> Any:  # the package is not typed
-        with _root_logger_untouched():
-            import wordllama
+    @property
+    def _model(self) -> Any:
+        return _loaded(self._name)
 
-        try:
-            model = wordllama.WordLlama.load(
-                CONFIGURATION,
-                cache_dir=Path(wordllama.__file__).parent,
-                dim=FULL_DIMENSIONS,
-                trunc_dim=self.dimensions,
-                disable_download=True,
-            )
-        except FileNotFoundError as error:
-            raise EmbeddingError(
-                f"The weights of wordllama:{self._name} are not in the installed package;"
-                " install it again with `pip install --force-reinstall wordllama`."
-            ) from error
-        model.tokenizer.no_padding()
-        return model
+
+@cache
+def _loaded(name: str) -> Any:  # the package is not typed
+    """One copy a process, however many embedders there are: nobody changes it."""
+    with _root_logger_untouched():
+        import wordllama
+
+    try:
+        model = wordllama.WordLlama.load(
+            CONFIGURATION,
+            cache_dir=Path(wordllama.__file__).parent,
+            dim=FULL_DIMENSIONS,
+            trunc_dim=MODELS[name],
+            disable_download=True,
+        )
+    except FileNotFoundError as error:
+        raise EmbeddingError(
+            f"The weights of wordllama:{name} are not in the installed package;"
+            " install it again with `pip install --force-reinstall wordllama`."
+        ) from error
+    model.tokenizer.no_padding()
+    return model
 
 
 @contextmanager
