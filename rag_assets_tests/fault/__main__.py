@@ -27,8 +27,8 @@ def main() -> int:
     with world() as ground:
         for seed in itertools.count(first):
             report.add(random_trial(ground, seed, mutant=options.mutant))
-            if failures := report.failures()[-1:]:
-                print(f"trial {len(report.trials)}: {failures[0]}", flush=True)
+            if not report.trials[-1].clean:
+                print(report.failures()[-1], flush=True)
             if time.monotonic() > until if until else len(report.trials) >= options.trials:
                 break
     print(report.text())

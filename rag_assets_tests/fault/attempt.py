@@ -186,7 +186,7 @@ class Ground:
             meets=strikes.at,
         )
         answering = EmbeddingService(
-            Behaviour(hang_s=1.0, slow_s=3 * _ANSWER_UNDER_WAY_S, retry_after_s=0.02),
+            Behaviour(hang_s=3.0, slow_s=3 * _ANSWER_UNDER_WAY_S, retry_after_s=0.02),
             _RequestFaults(service or ServiceFaults(), strikes),
         )
         around = ExitStack()

@@ -48,6 +48,7 @@ BROKEN_PROTOCOLS = (
     BrokenProtocol(
         "a vector is stored under another text", "I8", Answered((ServiceFault.SHUFFLED,))
     ),
+    BrokenProtocol("any vector will do", "I8", Answered((ServiceFault.ZERO,))),
     BrokenProtocol("all deletions are believed", "I11", Listed(Listing.PARTIAL)),
     BrokenProtocol(
         "a failure is told in nobody's words",

@@ -75,8 +75,8 @@ class _Chance:
         listing = self._random.choice(
             [*kinds, Listing.STALE] if self._trial.history.revs else kinds
         )
-        live = sorted(self._trial.history.live)
-        left_out = self._random.sample(live, min(_GUARDED, len(live)))
+        once = self._trial.history.unique  # the others may well have left
+        left_out = self._random.sample(once, min(_GUARDED, len(once)))
         if len(left_out) < _GUARDED and listing is Listing.PARTIAL:
             listing = Listing.EMPTY
         self._trial.history.list_as(listing, left_out)

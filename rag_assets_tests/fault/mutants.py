@@ -18,7 +18,7 @@ from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.search import PostgresSearchIndex
 from rag_assets.errors import DatabaseError
-from rag_assets.indexing import observing, planning
+from rag_assets.indexing import observing, planning, requesting
 from rag_assets.model import Found, PublishedIndex
 from rag_assets.settings import DatabaseUrls
 
@@ -28,6 +28,13 @@ Opens = Callable[[DatabaseUrls], PostgresSearchIndex]
 
 class NotThereError(Exception):
     """The protocol has changed, and this way to break it with it."""
+
+
+def _put(owner: object, name: str, instead: object) -> None:
+    """What every one of these faults comes down to."""
+    if not hasattr(owner, name):
+        raise NotThereError(f"{owner} has no {name}")
+    setattr(owner, name, instead)
 
 
 def _sql(stage: str, name: str, before: str, after: str) -> Breaks:
@@ -69,38 +76,42 @@ def _untransacted(owner: type, method: str) -> Breaks:
         with _without_transactions():
             return original(*args, **options)
 
-    return lambda: setattr(owner, method, untransacted)
+    return lambda: _put(owner, method, untransacted)
 
 
 @contextmanager
 def _without_transactions() -> Iterator[None]:
     real = psycopg.Connection.transaction
-    psycopg.Connection.transaction = lambda *_, **__: nullcontext()  # type: ignore[assignment,method-assign]  # that is the fault
+    _put(psycopg.Connection, "transaction", lambda *_, **__: nullcontext())
     try:
         yield
     finally:
-        psycopg.Connection.transaction = real  # type: ignore[method-assign]  # as it was
+        _put(psycopg.Connection, "transaction", real)
 
 
 # --- embeddings ----------------------------------------------------------------------------------
 
 
 def _kept_until_the_end() -> None:
-    """Paid vectors are committed together, when the last one has come."""
+    """Paid vectors are committed when there is nothing left to be asked."""
     add, give = PostgresEmbeddings.add_embeddings, PostgresEmbeddings.unembedded
     hoarded: list[tuple[Any, ...]] = []
+    asked: list[bool] = []
 
-    def add_later(store: PostgresEmbeddings, *args: Any) -> None:
-        hoarded.append(args)
+    def add_later(store: PostgresEmbeddings, *args: Any, **_: Any) -> None:
+        if asked:
+            add(store, *args)
+        else:
+            hoarded.append(args)
 
     def give_and_add(store: PostgresEmbeddings, *args: Any, **options: Any) -> Iterator[Any]:
         yield from give(store, *args, **options)
+        asked.append(True)
         for each in hoarded:
             add(store, *each)
-        hoarded.clear()
 
-    PostgresEmbeddings.add_embeddings = add_later  # type: ignore[method-assign]  # that is the fault
-    PostgresEmbeddings.unembedded = give_and_add  # type: ignore[method-assign,assignment]  # as above
+    _put(PostgresEmbeddings, "add_embeddings", add_later)
+    _put(PostgresEmbeddings, "unembedded", give_and_add)
 
 
 def _in_a_circle() -> None:
@@ -108,11 +119,21 @@ def _in_a_circle() -> None:
     add = PostgresEmbeddings.add_embeddings
 
     def add_wrongly(
-        store: PostgresEmbeddings, generation: Any, hashes: Sequence[bytes], vectors: Any, run: Any
+        store: PostgresEmbeddings,
+        generation: Any,
+        hashes: Sequence[bytes],
+        vectors: Any,
+        run: Any,
+        **options: Any,
     ) -> None:
-        add(store, generation, hashes, np.roll(np.asarray(vectors), 1, axis=0), run)
+        add(store, generation, hashes, np.roll(np.asarray(vectors), 1, axis=0), run, **options)
 
-    PostgresEmbeddings.add_embeddings = add_wrongly  # type: ignore[method-assign]  # that is the fault
+    _put(PostgresEmbeddings, "add_embeddings", add_wrongly)
+
+
+def _all_accepted() -> None:
+    """Whatever a service says is a vector."""
+    _put(requesting, "problem_of", lambda *_: None)
 
 
 # --- the index -----------------------------------------------------------------------------------
@@ -130,7 +151,7 @@ def _remembers_versions() -> None:
 
         planned(store, url, plan=forgetful)
 
-    PostgresIndex.__init__ = init  # type: ignore[method-assign]  # that is the fault
+    _put(PostgresIndex, "__init__", init)
 
 
 def _always_notes() -> None:
@@ -146,7 +167,7 @@ def _always_notes() -> None:
             )
         return done
 
-    PostgresIndex.merge = noted  # type: ignore[method-assign]  # that is the fault
+    _put(PostgresIndex, "merge", noted)
 
 
 def _unplanned_end() -> None:
@@ -159,18 +180,18 @@ def _unplanned_end() -> None:
         except DatabaseError:
             raise RuntimeError("what happened is not known") from None
 
-    PostgresIndex.merge = swallowed  # type: ignore[method-assign]  # that is the fault
+    _put(PostgresIndex, "merge", swallowed)
 
 
 # --- the source ----------------------------------------------------------------------------------
 
 
 def _all_believed() -> None:
-    observing.believed = lambda **_: True  # type: ignore[assignment]  # that is the fault
+    _put(observing, "believed", lambda **_: True)
 
 
 def _no_order() -> None:
-    planning._is_behind = lambda *_: False  # type: ignore[assignment]  # that is the fault
+    _put(planning, "_is_behind", lambda *_: False)
 
 
 def _untransacted_migration() -> None:
@@ -180,7 +201,7 @@ def _untransacted_migration() -> None:
         with _without_transactions():
             return real(urls)
 
-    migrations.migrate = untransacted
+    _put(migrations, "migrate", untransacted)
 
 
 MUTANTS: dict[str, Breaks] = {
@@ -227,6 +248,7 @@ MUTANTS: dict[str, Breaks] = {
     "a dead letter outlives its cause": _void("documents", "clear_dead_letters", "SELECT 1"),
     # I8
     "a vector is stored under another text": _in_a_circle,
+    "any vector will do": _all_accepted,
     # I11
     "all deletions are believed": _all_believed,
     # I13

@@ -11,7 +11,7 @@ from rag_assets.indexing.parsing import DocumentParser
 from rag_assets.indexing.planning import FEW
 from rag_assets.model import Chunk, Corpus
 from rag_assets_tests.fault.reader import Snapshot
-from rag_assets_tests.fault.source import History, Revision
+from rag_assets_tests.fault.source import UNREADABLE, History, Revision, is_poison
 from rag_assets_tests.fault.worker import DIMENSIONS
 from rag_assets_tests.services.embedding_service import REJECTED_MARK
 from rag_assets_tests.services.vectors import vector_of
@@ -47,6 +47,10 @@ class Oracle:
         """None of a document that is not there or that is poison."""
         if revision.content is None or is_poison(revision.content):
             return ()
+        return self._cut(doc_id, revision, generation)
+
+    def _cut(self, doc_id: str, revision: Revision, generation: int) -> tuple[Chunk, ...]:
+        assert revision.content is not None
         chunker = self.chunkers.get(generation, self._chunker)
         key = (doc_id, revision.content, chunker)
         if key not in self._chunks:
@@ -73,8 +77,10 @@ class Oracle:
             chunk.embedded_text
             for doc_id, revisions in self._history.documents.items()
             for revision in revisions
+            if revision.content not in (None, UNREADABLE)
             for generation in {0, *self.chunkers}
-            for chunk in self.chunks(doc_id, revision, generation)
+            for chunk in self._cut(doc_id, revision, generation)
+            if REJECTED_MARK not in chunk.text
         }
 
     # --- what readers saw ------------------------------------------------------------------------
@@ -152,10 +158,6 @@ class Oracle:
         }
         if difference := wanted ^ set(dead):
             yield Broken("I7", f"dead letters differ from the poison documents by {difference}")
-
-
-def is_poison(content: str) -> bool:
-    return content == "unreadable" or REJECTED_MARK in content
 
 
 def equal(ours: Mapping[str, Any], fresh: Mapping[str, Any]) -> Iterator[Broken]:

@@ -150,9 +150,9 @@ def killed_while_paying(trial: Trial) -> None:
     """A worker dies after its third request, time and again."""
     trial.start(FEW)
     for _ in range(3):
-        for _ in range(8):
+        for _ in range(12):
             trial.change("add")
-        trial.run(Fault(Action.KILL, before(SERVICE, 4)))
+        trial.run(Fault(Action.KILL, before(SERVICE, 6)))
     trial.rest()
     trial.judge_all()
 
@@ -182,7 +182,7 @@ class Listed:
         trial.start(MANY)
         trial.edit_all_ways()
         trial.run()
-        trial.history.list_as(self.listing, sorted(trial.history.live)[:_GUARDED])
+        trial.history.list_as(self.listing, trial.history.unique[:_GUARDED])
         trial.run()
         trial.judge_reads()
         trial.rest()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -58,6 +59,11 @@ class Revision:
 UNREADABLE = "unreadable"
 
 
+def is_poison(content: str) -> bool:
+    """No parser has a text of it, or the embedding service no vector."""
+    return content == UNREADABLE or REJECTED_MARK in content
+
+
 @dataclass(slots=True)
 class History:
     """All revisions of all documents, kept in a file for the workers; the tester's own memory."""
@@ -79,6 +85,17 @@ class History:
     def live(self) -> dict[str, str]:
         found = {doc_id: self.now(doc_id) for doc_id in self.documents}
         return {doc_id: content for doc_id, content in found.items() if content is not None}
+
+    @property
+    def unique(self) -> list[str]:
+        """Documents of whose content there is no copy, poison apart: all count as deletions."""
+        live = self.live
+        copies = Counter(live.values())
+        return sorted(
+            doc_id
+            for doc_id, content in live.items()
+            if copies[content] == 1 and not is_poison(content)
+        )
 
     def put(self, doc_id: str, content: str | None) -> None:
         self.clock += 1

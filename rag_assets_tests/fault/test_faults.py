@@ -8,6 +8,7 @@ import pytest
 from rag_assets_tests.fault import scenes
 from rag_assets_tests.fault.chance import random_trial
 from rag_assets_tests.fault.faults import Action, Fault
+from rag_assets_tests.fault.proxy import Moment
 from rag_assets_tests.fault.report import Report
 from rag_assets_tests.fault.scenes import Answered, Killed, Overtaken, after, before, play
 from rag_assets_tests.fault.systematic import first_runs, later_runs
@@ -50,12 +51,12 @@ def test_a_first_run_killed_at_any_statement_is_ended_by_the_next(ground: World)
         (Action.CUT, after("COMMIT after index.write_manifest")),
         (Action.TERMINATE, before("index.insert_rows")),
         (Action.CRASH, before("index.insert_documents")),
-        (Action.CRASH, after("COMMIT after documents.begin_versions")),
+        (Action.CRASH, after("COMMIT after documents.clear_dead_letters")),
         (Action.DELAY, before("index.insert_postings")),
     ],
 )
 def test_what_happens_to_a_connection_or_its_server_is_mended_by_the_next_run(
-    action: Action, moment: "scenes.Moment", ground: World
+    action: Action, moment: Moment, ground: World
 ) -> None:
     report = Report([play(ground, Killed(moment, action), seed=SEED)])
     assert_clean(report)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Self
 
-import numpy as np
-
 from rag_assets import wiring
 from rag_assets.errors import RagAssetsError
+from rag_assets.indexing.requesting import PROBE
 from rag_assets.model import (
     ChunkingSettings,
     Corpus,
@@ -20,19 +19,17 @@ from rag_assets.model import (
     RetrievalSettings,
     RunIdentity,
 )
-from rag_assets.ports import Vectors
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.fault.attempt import Attempt
 from rag_assets_tests.fault.faults import Fault
-from rag_assets_tests.fault.oracle import Broken, Oracle, equal, is_poison, sane
+from rag_assets_tests.fault.oracle import Broken, Oracle, equal, sane
 from rag_assets_tests.fault.proxy import Gate
 from rag_assets_tests.fault.reader import Opens, Reader, look
-from rag_assets_tests.fault.source import UNREADABLE, History, Listing, WatchedSource, Writer
+from rag_assets_tests.fault.source import UNREADABLE, History, Listing, Writer, is_poison
 from rag_assets_tests.fault.worker import (
-    TEXTS_A_CALL,
+    IN_FLIGHT,
     WHOLE_RUN,
     Job,
-    ServedEmbedder,
     Step,
     chain_of,
 )
@@ -40,6 +37,7 @@ from rag_assets_tests.fault.world import World
 from rag_assets_tests.integration.flow import Chain, rows
 from rag_assets_tests.services.faults import Fault as ServiceFault
 from rag_assets_tests.services.faults import Faults as ServiceFaults
+from rag_assets_tests.services.vectors import text_hash
 
 BUCKETS = 2
 SLOW_S = 0.05
@@ -253,12 +251,20 @@ class Trial:
         """Runs without a fault until one has nothing to complain of."""
         self.history.list_as(Listing.WHOLE)
         for _ in range(ROUNDS_TO_REST):
+            self._approve()
             attempt = self.run(steps=steps)
-            if attempt.clean and not attempt.paid:
+            withheld = self._chain().stores.documents.withheld_deletions(self.name)
+            if attempt.clean and not attempt.paid and not withheld:
                 return
         if not attempt.clean:
             error = attempt.ended.error if attempt.ended else "no end"
             self.broke("I1", f"a run without faults fails: {error}")
+
+    def _approve(self) -> None:
+        """Somebody has looked at the source, which is whole again, and believes it."""
+        documents = self._chain().stores.documents
+        if withheld := documents.withheld_deletions(self.name):
+            documents.approve_deletions(self.name, up_to=len(withheld))
 
     # --- what people do --------------------------------------------------------------------------
 
@@ -366,26 +372,25 @@ class Trial:
     def _judge_cost(self, chain: Chain) -> None:
         """I6: the useful part of what was paid, against what had to be paid."""
         for attempt in self._attempts:
-            spoiled = attempt.service.spoiled.total()
-            self.findings.paid += attempt.paid - spoiled
+            useful = attempt.service.paid - attempt.service.spoiled
+            del useful[text_hash(PROBE)]
+            self.findings.paid += useful.total()
             if not attempt.clean:
-                self.findings.owed += min(attempt.paid - spoiled, TEXTS_A_CALL)
+                self.findings.owed += min(useful.total(), IN_FLIGHT)
         self.findings.owed += len(self.oracle.texts)
         if self.findings.paid > self.findings.owed:
             self.broke("I6", f"{self.findings.paid} texts were paid, {self.findings.owed} owed")
 
     def _fresh(self) -> Chain:
-        """The same source in a database that never saw another state of it."""
-        file = self.history.file.with_suffix(".fresh")
+        """The same source in a database that never saw another state of it, nor any fault."""
+        file, service = self.history.file.with_suffix(".fresh"), self.world.service.openai_url
         self.history.save_as_it_should_be(file)
-        chain = self._chain(self.world.fresh)
-        fresh = replace(chain, embedder=_Directly(), source=WatchedSource(file))
-        fresh.run()
-        return fresh
-
-    def _chain(self, urls: DatabaseUrls | None = None) -> Chain:
-        job = Job(urls or self.world.urls, self.corpus, self.history.file, "", "judge")
+        job = Job(self.world.fresh, self.corpus, file, service, "fresh")
+        job.run()
         return chain_of(job)
+
+    def _chain(self) -> Chain:
+        return chain_of(Job(self.world.urls, self.corpus, self.history.file, "", "judge"))
 
     def _vectors(self, chain: Chain) -> list[dict[str, str]]:
         recipe = chain.newest.recipe
@@ -406,14 +411,7 @@ class Trial:
         self.findings.broken.append(Broken(promise, what))
 
 
-_CHANGES = ("edit", "delete", "rename", "add", "edit", "copy", "revert", "spoil")
-
-
-class _Directly(ServedEmbedder):
-    """The same model without the service."""
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        return np.array([self.embed_question(text) for text in texts]).reshape(-1, self.dimensions)
+_CHANGES = ("edit", "delete", "rename", "add", "edit", "copy", "revert", "spoil", "refuse")
 
 
 def _told(faults: Sequence[Fault]) -> str:

@@ -1,32 +1,34 @@
 """What runs in the process that is killed: one run over buckets of a corpus, as assets do it."""
 
-import json
-import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from http.client import HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 
-import numpy as np
-
+from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.postgres import migrations
-from rag_assets.errors import EmbeddingError, RagAssetsError
-from rag_assets.indexing import embedding
-from rag_assets.model import Corpus, RunIdentity
-from rag_assets.ports import Vectors
+from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
+from rag_assets.adapters.system_clock import SystemClock
+from rag_assets.errors import RagAssetsError
+from rag_assets.indexing.embedding import embed
+from rag_assets.indexing.requesting import Patience, PatientEmbedder
+from rag_assets.model import Corpus, RequestLimits, RunIdentity
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.fault.mutants import MUTANTS
 from rag_assets_tests.fault.source import WatchedSource
 from rag_assets_tests.integration.flow import Chain, CountingEmbedder
 from rag_assets_tests.services.embedding_service import KEY
-from rag_assets_tests.services.vectors import vector_of
 
-DIMENSIONS = 64
-TEXTS_A_CALL = 4
-"""Small, so that a document and a run take several calls."""
-embedding.CHUNKS_A_CALL = TEXTS_A_CALL
+MODEL, DIMENSIONS = "words-64", 64
+TEXTS_A_REQUEST = 4
+"""Small, so that a run takes several requests."""
+REQUESTS_AT_ONCE = 2
+IN_FLIGHT = TEXTS_A_REQUEST * (REQUESTS_AT_ONCE + 1)
+"""What may be lost when a worker ends: what is asked, and an answer that is being kept."""
+ANSWER_TIMEOUT_S = 1.0
+NO_URL = "http://127.0.0.1:9/v1"
 
 
 class Step(StrEnum):
@@ -68,7 +70,7 @@ class Job:
                 case Step.CUT:
                     chain.cut(buckets)
                 case Step.EMBED:
-                    chain.embed(buckets)
+                    _embed(self, chain, buckets)
                 case Step.MERGE:
                     chain.merge(buckets)
                 case Step.PUBLISH:
@@ -84,35 +86,6 @@ class Ended:
     """An error that is told in our own words: a step that failed cleanly."""
 
 
-@dataclass(slots=True)
-class ServedEmbedder(CountingEmbedder):
-    """Asks the loopback service."""
-
-    url: str = ""
-    dimensions: int = field(default=DIMENSIONS, init=False)
-
-    @property
-    def identity(self) -> str:
-        return "openai:words-64/plain@1"
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        body = json.dumps({"model": "words-64", "input": list(texts)}).encode()
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-        try:
-            request = urllib.request.Request(f"{self.url}/embeddings", body, headers)
-            with urllib.request.urlopen(request, timeout=0.4) as answer:
-                rows = json.loads(answer.read())["data"]
-            found = np.zeros((len(rows), self.dimensions), np.float32)
-            for row in rows:
-                found[row["index"]] = row["embedding"]
-        except (OSError, ValueError, TypeError, IndexError, HTTPException) as error:
-            raise EmbeddingError(f"The service failed: {type(error).__name__}") from error
-        return found
-
-    def embed_question(self, text: str) -> Vectors:
-        return vector_of(text, dimensions=self.dimensions)
-
-
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """Brings a database of an earlier release to today's schema."""
@@ -124,14 +97,69 @@ class Upgrade:
         migrations.migrate(self.urls)
 
 
+class ServedModel(OpenAiEmbeddings):
+    """The real client before the loopback service, whose port is not part of its name."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            MODEL,
+            dimensions=DIMENSIONS,
+            base_url=url or NO_URL,
+            api_key_env="KEY",
+            environ={"KEY": KEY},
+            timeout_s=ANSWER_TIMEOUT_S,
+        )
+
+    @property
+    def identity(self) -> str:
+        return f"openai:{MODEL}/{DIMENSIONS}/plain@1"
+
+    @property
+    def limits(self) -> RequestLimits:
+        return RequestLimits(texts=TEXTS_A_REQUEST, tokens=10_000, tokens_a_text=5_000)
+
+
 def chain_of(job: Job) -> Chain:
     return Chain(
         job.urls,
         job.corpus,
-        embedder=ServedEmbedder(url=job.service),
+        embedder=Named(),
         source=WatchedSource(job.source),
         run_identity=RunIdentity(job.run_id, "code-1"),
     )
+
+
+class Named(CountingEmbedder):
+    """Says which model a generation is made with; nobody asks it for a vector."""
+
+    @property
+    def identity(self) -> str:
+        return ServedModel("").identity
+
+    @property
+    def dimensions(self) -> int:
+        return DIMENSIONS
+
+
+def _embed(job: Job, chain: Chain, buckets: Sequence[int]) -> None:
+    provider = ServedModel(job.service)
+    with PostgresRateLimits(job.urls.writer, provider.identity) as rate:
+        for generation in chain.living:
+            embed(
+                generation,
+                buckets,
+                embedder=PatientEmbedder(
+                    provider,
+                    clock=SystemClock(),
+                    chance=Random(),
+                    rate=rate,
+                    patience=Patience(attempts=8, total_s=5, first_s=0.01, longest_s=0.1),
+                    concurrency=REQUESTS_AT_ONCE,
+                ),
+                store=chain.stores.embeddings,
+                letters=chain.stores.documents,
+                run=chain.run_identity,
+            )
 
 
 def work(job: Job | Upgrade, tells: Connection) -> None:

@@ -19,6 +19,7 @@ from rag_assets_tests.conftest import administering, fresh_database
 from rag_assets_tests.fault.attempt import Ground
 from rag_assets_tests.fault.statements import Statements
 from rag_assets_tests.integration.databases import name_of
+from rag_assets_tests.services.embedding_service import EmbeddingService
 
 _ROOM_BYTES = 64 * 1024
 """What a full disk has left: less than any run writes."""
@@ -32,6 +33,8 @@ class World:
     server: EmbeddedPostgres
     urls: DatabaseUrls
     fresh: DatabaseUrls
+    service: EmbeddingService
+    """One that never fails, for builds in the second database."""
     ballast: Path | None = None
     """Beside the data, where those lie on a disk small enough to be filled."""
     trials: int = 0
@@ -40,7 +43,7 @@ class World:
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", "rag_assets_tests.fault.worker"])
+        context.set_forkserver_preload(["__main__", "openai", "rag_assets_tests.fault.worker"])
         self.ground = Ground(
             folder=self.folder,
             server_url=self.urls.writer,
@@ -105,7 +108,8 @@ def world(*, disk: Path | None = None) -> Iterator[World]:
         urls = stack.enter_context(fresh_database(server))
         fresh = stack.enter_context(fresh_database(server))
         ballast = disk / "ballast" if disk else None
-        yield World(folder, server, urls, fresh, ballast)
+        service = stack.enter_context(EmbeddingService())
+        yield World(folder, server, urls, fresh, service, ballast)
 
 
 def _keep_what_is_committed(server: EmbeddedPostgres) -> None:
