@@ -52,6 +52,8 @@ class LocalFiles:
     def look(self, doc_id: str) -> SourceObject | None:
         root = self._root()
         path = _path_of(doc_id, root)
+        if not path.is_relative_to(root):
+            return None
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or not self._takes(str(relative)) or not _is_inside(path, root):

@@ -97,6 +97,29 @@ def test_a_document_that_has_left_is_not_listed_and_has_no_content(
     assert world.source.read("never.md") is None
 
 
+def test_a_look_at_one_document_sees_what_a_listing_sees(world: OverAFolder | InMemory) -> None:
+    world.change({"a.md": b"A", "b/ü e.md": b"", "c d.md": b"C"})
+    listed = {each.doc_id: each for each in world.source.objects()}
+    assert {doc_id: world.source.look(doc_id) for doc_id in listed} == listed
+
+
+def test_a_look_at_what_is_not_there_sees_nothing(world: OverAFolder | InMemory) -> None:
+    world.change({"a.md": b"A"})
+    world.change({"a.md": None})
+    for doc_id in ("a.md", "never.md", "never/b.md", "a.md/b.md"):
+        assert world.source.look(doc_id) is None
+
+
+def test_a_look_sees_a_change(world: OverAFolder | InMemory) -> None:
+    world.change({"a.md": b"A"})
+    before = world.source.look("a.md")
+    world.change({"a.md": b"B"})
+    after = world.source.look("a.md")
+    assert before is not None
+    assert after is not None
+    assert after.source_hash != before.source_hash
+
+
 def test_an_empty_source_lists_nothing(world: OverAFolder | InMemory) -> None:
     assert list(world.source.objects()) == []
 
@@ -286,6 +309,33 @@ def test_a_folder_that_is_itself_a_link_is_a_folder(
     source = local(tmp_path / "link")
     assert names(source) == ["a.md"]
     assert source.read("a.md") == b"Text."
+
+
+def test_a_look_sees_nothing_that_a_listing_leaves_out(
+    folder: Path, a_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.md").write_text("Secret.")
+    (folder / "out.md").symlink_to(tmp_path / "secret.md")
+    (folder / "inside.md").symlink_to(a_file)
+    (folder / "folder.md").mkdir()
+    (folder / ".git").mkdir()
+    for name in (".hidden.md", ".git/b.md", "other.bin", "draft.md"):
+        (folder / name).touch()
+    source = local(folder, exclude=("draft.md",))
+    outside = ("out.md", "../secret.md", str(tmp_path / "secret.md"), "../documents/a.md")
+    hidden = (".hidden.md", ".git/b.md", "other.bin", "draft.md", "folder.md", "", ".", "/")
+    for doc_id in (*outside, *hidden):
+        assert source.look(doc_id) is None, doc_id
+    assert source.look("inside.md") in list(source.objects())
+
+
+def test_a_file_larger_than_any_text_is_told_and_not_held_in_memory(folder: Path) -> None:
+    with (folder / "dump.md").open("wb") as file:
+        file.truncate(65 * 2**20)
+    source = local(folder)
+    assert names(source) == ["dump.md"]
+    with pytest.raises(SourceError, match="more than 64 MB"):
+        source.read("dump.md")
 
 
 def test_hidden_files_and_folders_are_no_documents(folder: Path, a_file: Path) -> None:
