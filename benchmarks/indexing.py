@@ -279,7 +279,7 @@ def main() -> int:
         finally:
             laboratory.stop()
     for line in lines:
-        if line.scenario in {"bare stages", "cold build", "unchanged"}:
+        if line.scenario in {"bare stages", "cold build"}:
             print_stages(line)
     print()
     told = list(ratios(lines))
