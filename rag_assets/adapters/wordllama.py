@@ -20,7 +20,7 @@ MODELS = {f"{CONFIGURATION}_{dimensions}": dimensions for dimensions in (256, 12
 PREPROCESSING = "document@1"
 """Raise the number when `as_embedded` changes, for then every vector changes."""
 
-BATCH = 512
+BATCH, KEPT_TOGETHER = 512, 2048
 MIN_SHOUTED_LETTERS = 12
 SHOUTED_SHARE = 0.7
 
@@ -62,7 +62,7 @@ class WordLlamaEmbedder:
     @property
     def limits(self) -> RequestLimits:
         """What is computed and then written together; the model itself has no limits."""
-        return RequestLimits(texts=BATCH, tokens=10**9, tokens_a_text=10**9)
+        return RequestLimits(texts=KEPT_TOGETHER, tokens=10**9, tokens_a_text=10**9)
 
     @property
     def metered(self) -> bool:

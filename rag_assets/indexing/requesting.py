@@ -350,8 +350,7 @@ class _Asking(Generic[Key]):
 
     def _looked_at(self, answer: ProviderAnswer, job: _Job[Key], spent: Spent) -> Answer[Key]:
         """Keeps the vectors that can be; the texts of the others are asked for by themselves."""
-        dimensions = self.embedder.dimensions
-        wrong = [problem_of(vector, dimensions) for vector in answer.vectors]
+        wrong = problems_of(answer.vectors, self.embedder.dimensions)
         rejected = self._convicted()
         for (key, text), problem in zip(job.items, wrong, strict=True):
             alone = _Job([(key, text)], unusable=job.unusable + (len(job.items) == 1))
@@ -462,23 +461,37 @@ def estimated_tokens(text: str) -> int:
     return -(-len(text.encode()) // BYTES_A_TOKEN)
 
 
-def problem_of(vector: "NDArray[np.float32] | None", dimensions: int) -> str | None:
-    """What makes a vector unusable, also once it is stored with half the precision.
+def problems_of(
+    vectors: "Sequence[NDArray[np.float32] | None]", dimensions: int
+) -> list[str | None]:
+    """What makes each vector unusable, also once it is stored with half the precision.
 
     >>> import numpy as np
-    >>> problem_of(np.array([0.6, 0.8], np.float32), 2)
-    >>> problem_of(np.array([0, 1e-9], np.float32), 2)
-    'without direction'
+    >>> good, tiny = np.array([0.6, 0.8], np.float32), np.array([0, 1e-9], np.float32)
+    >>> problems_of([good, None, tiny], 2)
+    [None, 'that has not 2 dimensions', 'without direction']
     """
     import numpy as np
 
-    if vector is None or vector.shape != (dimensions,):
-        return f"that has not {dimensions} dimensions"
+    rows = [
+        vector if vector is not None and vector.shape == (dimensions,) else None
+        for vector in vectors
+    ]
     with np.errstate(over="ignore"):
-        half = vector.astype(np.float16)
-    if not np.isfinite(half).all():
+        halves = np.array([row for row in rows if row is not None], np.float32).astype(np.float16)
+    halves = halves.reshape(-1, dimensions)
+    finite = np.logical_and.reduce(np.isfinite(halves), axis=1).tolist()
+    verdicts = zip(finite, np.logical_or.reduce(halves, axis=1).tolist(), strict=True)
+    return [
+        f"that has not {dimensions} dimensions" if row is None else _verdict(*next(verdicts))
+        for row in rows
+    ]
+
+
+def _verdict(finite: bool, directed: bool) -> str | None:
+    if not finite:
         return "with numbers that are none, or too large"
-    return None if half.any() else "without direction"
+    return None if directed else "without direction"
 
 
 def asked_wait_s(failure: Exception, *, now: datetime | None = None) -> float | None:

@@ -1,14 +1,58 @@
 """What every embedder promises. A new one joins by a line in `EMBEDDERS`."""
 
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+
 import numpy as np
 import pytest
 
+from rag_assets.adapters.cohere import CohereEmbeddings
+from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, EmbeddingError
+from rag_assets.indexing.requesting import PatientEmbedder
 from rag_assets.ports import Embedder
-from rag_assets.testing import HashEmbedder
+from rag_assets.testing import HashEmbedder, StoppedClock
+from rag_assets_tests.services.embedding_service import KEY, EmbeddingService
 
-EMBEDDERS = {"wordllama": WordLlamaEmbedder, "hash": HashEmbedder}
+HOSTED: dict[str, type[OpenAiEmbeddings | CohereEmbeddings]] = {
+    "openai": OpenAiEmbeddings,
+    "cohere": CohereEmbeddings,
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[EmbeddingService]:
+    with EmbeddingService() as running:
+        yield running
+
+
+@pytest.fixture
+def hosted(service: EmbeddingService) -> Iterator[Callable[[str], Embedder]]:
+    """Embedders for readers over hosted models, as the wiring makes them."""
+    with ExitStack() as stack:
+
+        def makes(name: str) -> Embedder:
+            url = service.openai_url if name == "openai" else service.cohere_url
+            provider = HOSTED[name](
+                "words-64",
+                dimensions=64,
+                base_url=url,
+                api_key_env="THE_KEY",
+                environ={"THE_KEY": KEY},
+            )
+            stack.callback(provider.close)
+            return PatientEmbedder(provider, clock=StoppedClock(), chance=random.Random(7))
+
+        yield makes
+
+
+EMBEDDERS: dict[str, Callable[[], Embedder]] = {
+    "wordllama": WordLlamaEmbedder,
+    "hash": HashEmbedder,
+}
 
 TEXTS = [
     "A generation is one build of an index.",
@@ -17,10 +61,16 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(params=EMBEDDERS)
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    made: Embedder = EMBEDDERS[request.param]()
-    return made
+@pytest.fixture(params=[*EMBEDDERS, *HOSTED])
+def make(
+    request: pytest.FixtureRequest, hosted: Callable[[str], Embedder]
+) -> Callable[[], Embedder]:
+    return EMBEDDERS.get(request.param) or partial(hosted, request.param)
+
+
+@pytest.fixture
+def embedder(make: Callable[[], Embedder]) -> Embedder:
+    return make()
 
 
 def test_every_text_gets_one_row_of_the_promised_width(embedder: Embedder) -> None:
@@ -45,9 +95,9 @@ def test_a_vector_does_not_depend_on_the_rest_of_its_batch(embedder: Embedder) -
 
 
 def test_the_same_text_has_the_same_vector_in_another_process_or_instance(
-    embedder: Embedder,
+    make: Callable[[], Embedder], embedder: Embedder
 ) -> None:
-    again = type(embedder)().embed_documents(TEXTS)
+    again = make().embed_documents(TEXTS)
     np.testing.assert_array_equal(embedder.embed_documents(TEXTS), again)
 
 
@@ -59,15 +109,22 @@ def test_a_question_is_near_the_text_that_answers_it(embedder: Embedder) -> None
 
 
 @pytest.mark.parametrize("blank", ["", "   ", "\n\t\n"])
-def test_a_text_without_words_is_refused_and_not_given_a_zero_vector(
-    embedder: Embedder, blank: str
-) -> None:
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_a_text_without_words_is_refused_and_not_given_a_zero_vector(name: str, blank: str) -> None:
     with pytest.raises(EmbeddingError, match="begins"):
-        embedder.embed_documents(["A text.", blank])
+        EMBEDDERS[name]().embed_documents(["A text.", blank])
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_a_text_that_a_provider_rejects_is_an_error_that_names_it(
+    hosted: Callable[[str], Embedder], name: str
+) -> None:
+    with pytest.raises(EmbeddingError, match="begins ''"):
+        hosted(name).embed_documents(["A text.", ""])
 
 
 def test_the_identity_names_provider_model_dimensions_and_preprocessing(embedder: Embedder) -> None:
-    provider, rest = embedder.identity.split(":")
+    provider, _, rest = embedder.identity.partition(":")
     assert provider
     assert str(embedder.dimensions) in rest
     assert "@" in rest

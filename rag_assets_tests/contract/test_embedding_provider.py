@@ -21,7 +21,7 @@ from rag_assets.errors import (
     RejectedInputError,
     WrongAnswerError,
 )
-from rag_assets.indexing.requesting import problem_of
+from rag_assets.indexing.requesting import problems_of
 from rag_assets.model import EmbedderIdentity, InputKind
 from rag_assets.ports import EmbeddingProvider
 from rag_assets.testing import HashEmbedder, LocalProvider
@@ -120,8 +120,8 @@ def test_every_text_gets_its_vector_in_its_place(
     provider: EmbeddingProvider, kind: InputKind
 ) -> None:
     together = provider.request(TEXTS, kind).vectors
+    assert problems_of(together, provider.dimensions) == [None] * len(TEXTS)
     for text, vector in zip(TEXTS, together, strict=True):
-        assert problem_of(vector, provider.dimensions) is None
         [alone] = provider.request([text], kind).vectors
         np.testing.assert_array_equal(vector, alone)
 
@@ -214,9 +214,8 @@ def test_a_vector_that_cannot_be_comes_in_its_place_for_the_wrapper_to_judge(
 ) -> None:
     service.fail(fault)
     vectors = remote.request(TEXTS, InputKind.DOCUMENT).vectors
-    problems = [problem_of(vector, 64) for vector in vectors]
     assert len(vectors) == len(TEXTS)
-    assert sum(problem is not None for problem in problems) == 1
+    assert problems_of(vectors, 64).count(None) == len(TEXTS) - 1
 
 
 @pytest.mark.parametrize("fault", [Fault.TOO_FEW, Fault.TOO_MANY, Fault.WRONG_INDEX])
@@ -397,7 +396,9 @@ def test_the_key_stands_in_no_error_no_log_and_no_repr(
     provider = make(service, environ={"THE_KEY": CANARY})
     service.fail(fault)
     told: list[str] = []
-    if (fault is Fault.SHUFFLED and isinstance(provider, OpenAiEmbeddings)) or (fault is Fault.WRONG_INDEX and isinstance(provider, CohereEmbeddings)):
+    if (fault is Fault.SHUFFLED and isinstance(provider, OpenAiEmbeddings)) or (
+        fault is Fault.WRONG_INDEX and isinstance(provider, CohereEmbeddings)
+    ):
         ask(provider)
     else:
         with pytest.raises(EmbeddingError) as raised:

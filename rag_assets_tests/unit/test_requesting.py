@@ -31,7 +31,7 @@ from rag_assets.indexing.requesting import (
     PatientEmbedder,
     asked_wait_s,
     packed,
-    problem_of,
+    problems_of,
 )
 from rag_assets.model import InputKind, RequestLimits, Spent
 from rag_assets.ports import ProviderAnswer, Vectors
@@ -415,7 +415,8 @@ def test_a_text_that_has_no_usable_vector_is_rejected_in_the_end() -> None:
 
 
 def test_a_good_vector_has_no_problem() -> None:
-    assert problem_of(np.array([0.1, 0, 0], np.float32), 3) is None
+    assert problems_of([np.array([0.1, 0, 0], np.float32)], 3) == [None]
+    assert problems_of([], 3) == []
 
 
 # --- all together --------------------------------------------------------------------------------
