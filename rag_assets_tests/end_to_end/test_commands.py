@@ -121,7 +121,7 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
     assert changed.code == 0
     assert "2 added, 1 changed, 2 deleted, 1 dead, 2 unchanged" in changed.out
     assert "1 texts embedded" in changed.out
-    assert "! raw_documents.no_dead_letters: 1 documents cannot be read" in changed.out
+    assert "! raw_documents.no_dead_letters: Documents that cannot be processed: 1;" in changed.out
     assert "photo.md is no text" in project.here("status").out
 
     # Another chunking is another generation; back to the first one, and forward again.
@@ -150,9 +150,9 @@ def test_from_files_to_a_cited_answer_and_through_a_life_of_changes(project: Pro
     project.documents.rename(project.documents.with_name("away"))
     assert "there is no folder" in project.here("materialize").error
     project.documents.mkdir()
-    assert "lists nothing, though it had documents. Nothing was deleted" in (
-        project.here("materialize").error
-    )
+    emptied = project.here("materialize")
+    assert "lists nothing, though it had 4 documents. Nothing was deleted" in emptied.out
+    assert f"{name} is not as it should be: raw_documents.deletions_believed" in emptied.error
     project.documents.rmdir()
     project.documents.with_name("away").rename(project.documents)
     assert project.ask(QUESTION).code == 0
