@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_assets.errors import UnreadableDocumentError
@@ -14,6 +14,7 @@ from rag_assets.indexing.parsing import (
     heading_paths,
     parse_markdown,
 )
+from rag_assets.indexing.parsing.markdown import _exactly, _quickly
 from rag_assets.model import Heading
 
 
@@ -170,6 +171,33 @@ def test_a_heading_begins_its_line(text: str) -> None:
         assert heading.start == 0 or parsed.text[heading.start - 1] == "\n"
         first = " ".join(parsed.text[heading.start :].split("\n", 1)[0].split())
         assert heading.title.split()[0].strip("#") in first
+
+
+LINES = [
+    *("# A", "## b ##", "#", "# #", "### c #d", "text", "a > b", "", "", "", "```", "~~~", "```sh"),
+    *("    # x", "- a", "- # h", "> b", "C\n===", "D\n---", "1. x", "   # in", "  b", "<div>"),
+    *(
+        "</div>",
+        "<!-- x",
+        "y -->",
+        "<!-- x -->",
+        "<script>",
+        "[a]: b\n'title",
+        "end'",
+        "***",
+        "- -",
+    ),
+    *("\tcode", "**bold**", "- ```", "  ```x", "> ```", "    ```", "| a |", "1986. y", "````"),
+    *("```a`b", "  # in", "-", "<b>", "a\n<b>", "\\# x", "Two\n  ===", "- a\n\n  b\n\nC\n---"),
+]
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(LINES), max_size=14).map("\n".join))
+def test_headings_found_quickly_are_those_that_are_found_exactly(text: str) -> None:
+    lines = text.split("\n")
+    quickly = _quickly(lines)
+    assert quickly is None or quickly == _exactly(lines, 0)
 
 
 def test_the_path_above_a_character_follows_the_levels() -> None:

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rag_assets.model import Heading, ParsedDocument
 
@@ -19,6 +19,18 @@ _FRONT_MATTER = re.compile(
 _TITLE_FIELD = re.compile(
     r"^title:[ \t]*(?P<quote>[\"']?)(?P<title>.+?)(?P=quote)[ \t]*$", re.MULTILINE
 )
+_Found: TypeAlias = tuple[int, str, int]
+"""Level, title and line of a heading."""
+_ATX_HEADING = re.compile(r"(#{1,6})(?:[ \t]+(.*?))??(?:[ \t]+#+)?[ \t]*")
+_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
+_PROSE = re.compile(r"[^\W\d_]|[|(\"']|\*\*[^\W\d_]")
+_HTML = re.compile(r" {0,3}<")
+_NEEDS_CARE = re.compile(
+    r" {1,3}(?:```|~~~)"
+    r"| {0,3}<(?:!--(?!.*-->[ \t]*$)|[?]|![A-Za-z\[]|(?:script|pre|style|textarea)\b)",
+    re.IGNORECASE,
+)
+"""A fence that may belong to a list; HTML that does not end at a blank line."""
 _WORD = re.compile(r"\w")
 _LONGEST_TITLE = 200
 
@@ -45,14 +57,67 @@ def parse_markdown(text: str, *, warnings: tuple[str, ...] = ()) -> ParsedDocume
 
 
 def _headings(text: str) -> tuple[Heading, ...]:
-    line_starts = [0, *(accumulate(len(line) + 1 for line in text.split("\n")))]
-    tokens = _block_parser().parse(text)
+    lines = text.split("\n")
+    line_starts = [0, *(accumulate(len(line) + 1 for line in lines))]
+    found = _quickly(lines)
+    if found is None:
+        found = _exactly(lines, 0)
+    return tuple(Heading(level, title, line_starts[at]) for level, title, at in found if title)
+
+
+def _exactly(lines: list[str], begin: int) -> list[_Found]:
+    """As CommonMark has it; `begin` is the number of the first of these lines."""
     found = []
-    for opening, inline in pairwise(tokens):
+    for opening, inline in pairwise(_block_parser().parse("\n".join(lines))):
         if opening.type == "heading_open" and opening.map and opening.level == 0:
             title = " ".join(inline.content.split())
-            found.append(Heading(int(opening.tag[1]), title, line_starts[opening.map[0]]))
-    return tuple(heading for heading in found if heading.title)
+            found.append((int(opening.tag[1]), title, begin + opening.map[0]))
+    return found
+
+
+def _quickly(lines: list[str]) -> list[_Found] | None:
+    """The same, where only what is not prose is read exactly; None where that takes all of it.
+
+    Most lines of most documents are prose, headings with `#`, or code between fences, and reading
+    them exactly takes most of the time. Nothing can reach over a line with `#` at its beginning,
+    or over one of prose after a blank line, except a fence or a block of HTML that is still open.
+    """
+    found: list[_Found] = []
+    at = begin = 0
+    is_prose, is_html, after_blank = True, False, True
+    while at < len(lines):
+        line = lines[at]
+        fence = _FENCE.match(line)
+        if _NEEDS_CARE.match(line) or (fence and is_html):
+            return None
+        heading = None if is_html else _ATX_HEADING.fullmatch(line)
+        if fence or heading or (after_blank and _PROSE.match(line)):
+            if not is_prose:
+                found += _exactly(lines[begin:at], begin)
+            begin, is_prose, is_html = at, True, False
+        if heading:
+            found.append((len(heading[1]), " ".join((heading[2] or "").split()), at))
+            begin = at + 1
+        elif fence:
+            at = begin = _after_fence(lines, at, fence[1] or fence[2])
+            after_blank = False
+            continue
+        elif not line.strip(" \t"):
+            is_html = False
+        elif not _PROSE.match(line):
+            is_prose = False
+            is_html = is_html or _HTML.match(line) is not None
+        after_blank = not line.strip(" \t")
+        at += 1
+    return found if is_prose else found + _exactly(lines[begin:], begin)
+
+
+def _after_fence(lines: list[str], at: int, mark: str) -> int:
+    closing = re.compile(rf" {{0,3}}{mark[0]}{{{len(mark)},}}[ \t]*")
+    for number in range(at + 1, len(lines)):
+        if closing.fullmatch(lines[number]):
+            return number + 1
+    return len(lines)
 
 
 @cache
