@@ -1,8 +1,8 @@
 """Writes the database of this release into rag_assets_tests/fixtures, for later ones to open.
 
 It lives through a small history as a user would, with the commands: a corpus is built and
-published, documents change, move and go, and a second generation is published. What comes out is
-plain SQL that names no folder of this machine.
+published, documents change, move, go and are erased, and a second generation is published. What
+comes out is plain SQL that names no folder of this machine.
 """
 
 import json
@@ -98,6 +98,7 @@ def main() -> int:
             parish.declare(max_chars=90)
             parish.write(history["after"])
             parish.run("materialize", "parish")
+            parish.run("erase", "mill.txt", "--yes")
             text = parish.dump()
         finally:
             parish.run("down")
