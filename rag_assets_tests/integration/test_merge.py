@@ -635,3 +635,21 @@ def test_a_refused_document_is_served_when_it_is_good_again(
     source.contents |= {"b.md": b"# B\n\nLilies.\n", "c.md": b"# C\n\nHerbs.\n"}
     assert poisoned.run().done("added") == 2
     assert poisoned.holds() == fresh(poisoned, new_database).holds()
+
+
+def test_a_merge_and_the_end_of_its_generation_do_not_wait_in_a_circle(
+    chain: Chain, source: InMemorySource
+) -> None:
+    """Who ends a generation takes postings first, then rows; a merge must not hold those by then."""
+    source.contents["a.md"] = edited(LONG, "Copper")
+    chain.observe(), chain.cut(), chain.embed()
+    lock = "LOCK TABLE rag_assets.{}_1 IN ACCESS EXCLUSIVE MODE"
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'postings_1'::regclass"
+    with ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(chain.urls.owner) as ending:
+            ending.execute(lock.format("postings").encode())
+            merging = pool.submit(chain.stores.index.merge, chain.newest, [0], RUN)
+            wait_until(lambda: bool(value(chain.urls.owner, waits)))
+            ending.execute(f"{lock.format('index')} NOWAIT".encode())
+            ending.rollback()
+        assert merging.result(60)[0].replaced == 1

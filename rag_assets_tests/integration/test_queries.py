@@ -30,9 +30,11 @@ UTILITY = {
     ("embedded_server", "set_role"),
     ("embedded_server", "update_vector"),
     ("erasing", "vacuum"),
+    ("index", "open_tables"),
     ("migrations", "create_group"),
     ("migrations", "create_login"),
     ("migrations", "join_group"),
+    ("verifying", "open_tables"),
 }
 """Statements that have no plan: they define, grant or lock."""
 

@@ -91,6 +91,10 @@ CROSS JOIN LATERAL (
             AND t.parser = c.parser AND t.chunker = c.chunker)
     OFFSET 0) r;
 
+-- name: open_tables
+-- In the order in which searches take them, and the end of a generation: nobody waits in a circle.
+LOCK TABLE {postings}, {index} IN ACCESS SHARE MODE;
+
 -- name: lock_corpus
 -- Until the merge ends, nobody spreads the corpus over other buckets or removes it.
 SELECT corpus FROM corpora WHERE corpus = %(corpus)s FOR KEY SHARE;

@@ -5,6 +5,10 @@
 -- What the ids are spread over, and whose vectors count.
 SELECT scope, buckets FROM corpora WHERE corpus = %(corpus)s;
 
+-- name: open_tables
+-- In the order in which searches take them, and the end of a generation: nobody waits in a circle.
+LOCK TABLE {postings}, {index} IN ACCESS SHARE MODE;
+
 -- name: buckets_of_documents
 -- Held against the hash of each id.
 SELECT doc_id, bucket FROM documents WHERE corpus = %(corpus)s

@@ -238,6 +238,7 @@ class _Merging:
         """
         self.execute("lock_bucket", bucket=bucket)
         with self._connection.transaction():
+            self.execute("open_tables")
             [standing] = self.standing([bucket], counted=counted)
             if standing.settled and damaged is None:
                 merged = self.unchanged(standing)

@@ -141,6 +141,8 @@ class _Verification:
         self._buckets = int(registered["buckets"])
         self._which |= {"scope": registered["scope"], "damaged": list[str]()}
         self._generations = living(connection, corpus)
+        for generation in self._generations:
+            connection.execute(_composed("open_tables", generation.number))
 
     def damages(self) -> Iterator[Damage]:
         yield from self._misplaced()
