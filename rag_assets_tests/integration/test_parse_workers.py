@@ -16,7 +16,16 @@ import pytest
 from rag_assets import wiring
 from rag_assets.adapters.parse_workers import Limits, ParseWorkers
 from rag_assets.errors import ConfigurationError, ServerError, UnreadableDocumentError
-from rag_assets.model import ParsedDocument, ParseJob
+from rag_assets.indexing.observing import observe
+from rag_assets.model import (
+    Corpus,
+    DocumentState,
+    LocalFilesSettings,
+    ParsedDocument,
+    ParseJob,
+    RunIdentity,
+)
+from rag_assets.testing import InMemoryDocuments, InMemorySource
 from rag_assets_tests.contract import harmful_parsers
 from rag_assets_tests.unit.made_documents import column, pdf, zipped
 
@@ -310,11 +319,52 @@ def test_a_bomb_goes_off_in_its_worker_alone(bomb: str) -> None:
 
 def test_a_pdf_of_a_thousand_pages_is_read() -> None:
     pages = [
-        column([f"Line {(row * 7 + page * 5) % 97} of page {page}." for row in range(12)])
+        column([f"Line {row} says 0x{99 * page + row:x}." for row in range(12)])
         for page in range(1000)
     ]
     with wiring.parsing() as workers:
         [outcome] = workers.parsed([ParseJob("a.pdf", pdf(pages), "auto@2")])
     assert isinstance(outcome, ParsedDocument)
     assert len(outcome.pages) == 1000
-    assert outcome.text[outcome.pages[499] :].startswith(f"Line {499 * 5 % 97} of page 499.")
+    assert outcome.text[outcome.pages[499] :].startswith(f"Line 0 says 0x{99 * 499:x}.")
+
+
+# --- a run over nasty documents -----------------------------------------------------------------
+
+
+def test_the_dead_letters_of_a_run_are_exactly_the_documents_that_do_harm() -> None:
+    good = {f"good/{number}.md": f"# Title {number}\n".encode() for number in range(30)}
+    bad = {
+        "bad/bomb.docx": zipped({"word/document.xml": b"<!DOCTYPE x><x/>"}),
+        "bad/scan.pdf": pdf([[]]),
+        "bad/cut.pdf": pdf([column(["Text."])])[:60],
+        "bad/table.xlsx": zipped({"xl/workbook.xml": b""}),
+        "bad/noise.txt": bytes(range(256)),
+    }
+    mixed = {"ok/a.pdf": pdf([column(["Text."])]), "ok/b.html": b"<p>Text.", "ok/c.txt": b""}
+    source, records = InMemorySource({**good, **bad, **mixed}), InMemoryDocuments()
+    corpus = Corpus(name="c", source=LocalFilesSettings("."), buckets=4)
+    run = RunIdentity("run", "1")
+
+    def observed(workers: ParseWorkers) -> None:
+        observe(
+            corpus,
+            range(4),
+            source=source,
+            parsers=wiring.parsers_of(corpus, []),
+            parsing=workers,
+            store=records,
+            run=run,
+        )
+
+    before = children()
+    with wiring.parsing() as workers:
+        observed(workers)
+        assert children() > before
+    assert {letter.doc_id for letter in records.letters.values()} == set(bad)
+    assert all(letter.doc_id in letter.reason for letter in records.letters.values())
+    live = {each.doc_id for each in records.documents.values() if each.state is DocumentState.LIVE}
+    assert live == set(good) | set(mixed)
+    with wiring.parsing() as workers:
+        observed(workers)
+        assert children() == before  # nothing has changed, so nobody is needed

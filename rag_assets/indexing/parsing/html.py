@@ -64,20 +64,11 @@ _POWER = re.compile(r"[-+−]?\w{1,3}")  # noqa: RUF001
 
 def parse_html(content: bytes, *, doc_id: str) -> ParsedDocument:
     """Headings, paragraphs, lists, tables and code of the page's main part."""
-    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
-
     text, warnings = decode(content, doc_id=doc_id, declared=_declared(content))
-    try:
-        page = LexborHTMLParser(text)
-    except SelectolaxError as error:  # there is no page that it does not understand
-        raise MemoryError from error
+    page = _understood(text)
     if (body := page.body) is None:
         return ParsedDocument(_page_title(page), "", warnings=warnings)
-    unseen = _ids(page.css(_UNSEEN)) | _ids(
-        link
-        for link in page.css("a")
-        if not _WORD.search(link.text())  # ¶ and § to link to
-    )
+    unseen = _unseen(page)
     main = _main(page, body, unseen)
     reading = _Reading(Writer(doc_id=doc_id), unseen | _furniture(page, main, unseen))
     reading.read(main or body)
@@ -87,6 +78,15 @@ def parse_html(content: bytes, *, doc_id: str) -> ParsedDocument:
     tops = [heading.title for heading in reading.writer.headings if heading.level == 1]
     title = tops[0] if len(tops) == 1 else _page_title(page)
     return reading.writer.document(title=title, warnings=warnings)
+
+
+def _understood(text: str) -> "LexborHTMLParser":
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+
+    try:
+        return LexborHTMLParser(text)
+    except SelectolaxError as error:  # any text is a page to it, so there was no room for the tree
+        raise MemoryError from error
 
 
 def _declared(content: bytes) -> str | None:
@@ -100,6 +100,12 @@ def _page_title(page: "LexborHTMLParser") -> str:
 
 
 # --- what is left out -----------------------------------------------------------------------------
+
+
+def _unseen(page: "LexborHTMLParser") -> frozenset[int]:
+    """What no reader sees, and links without a word, such as the ¶ beside a heading."""
+    wordless = (link for link in page.css("a") if not _WORD.search(link.text()))
+    return _ids(page.css(_UNSEEN)) | _ids(wordless)
 
 
 def _main(

@@ -221,14 +221,14 @@ def _without_running_heads(pages: Sequence[list[_Line]]) -> list[list[_Line]]:
     repeated = Counter(
         key for edge in edges for key in {key for line in edge for key in _running(line)}
     )
-    most = max(_FEW, len(pages) * 0.4)
+    most, some = max(_FEW, len(pages) * 0.4), max(_FEW, len(pages) * 0.02)
     kept = []
     for lines, edge in zip(pages, edges, strict=True):
         heads = [
             line
             for line in edge
             if repeated[line.text.casefold()] >= most
-            or any(repeated[key] >= _FEW for key in _counting(line))
+            or any(repeated[key] >= some for key in _counting(line))
         ]
         heads += [line for line in lines[-1:] + lines[:1] if _is_page_number(line)]
         kept.append([line for line in lines if line not in heads] if heads else lines)
