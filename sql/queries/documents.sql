@@ -28,6 +28,11 @@ SELECT corpus, %(bucket)s, 0, %(run_id)s, 1 FROM corpora
 WHERE corpus = %(corpus)s AND buckets = %(buckets)s
 ON CONFLICT (corpus, bucket) DO UPDATE SET requested = b.requested + 1;
 
+-- name: by_key
+-- For as long as the buckets are held: a few documents of many are looked up, and a plan that was
+-- made while a table was small is kept while it grows.
+SELECT set_config('enable_seqscan', 'off', false);
+
 -- name: fences
 -- The fence as it was before the source was looked at, and how often the bucket had been asked for.
 SELECT bucket, epoch, version, requested FROM buckets
@@ -52,9 +57,12 @@ FROM documents WHERE corpus = %(corpus)s AND bucket = %(bucket)s;
 
 -- name: marks_of
 -- The same of some documents: what a hint is compared with.
-SELECT doc_id, source_hash, uri, rev, state, parser = %(parser)s, acl = %(acl)s::text[]
-FROM documents
-WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND doc_id = ANY (%(doc_ids)s);
+SELECT d.doc_id, d.source_hash, d.uri, d.rev, d.state, d.parser = %(parser)s,
+       d.acl = %(acl)s::text[]
+FROM unnest(%(doc_ids)b::text[]) i (doc_id)
+CROSS JOIN LATERAL (SELECT * FROM documents o
+                    WHERE o.corpus = %(corpus)s AND o.doc_id = i.doc_id OFFSET 0) d
+WHERE d.bucket = %(bucket)s;
 
 -- name: known_documents
 -- All that is recorded in these buckets, tombstones included.
@@ -62,15 +70,20 @@ SELECT doc_id, uri, source_hash, content_hash, parser, title, acl, state, rev
 FROM documents WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
 
 -- name: known_of
--- All that is recorded of some documents.
-SELECT doc_id, uri, source_hash, content_hash, parser, title, acl, state, rev
-FROM documents
-WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND doc_id = ANY (%(doc_ids)s);
+-- All that is recorded of some documents. (Each by its key: nothing has counted a new table yet, and
+-- a plan over the whole corpus may look as cheap.)
+SELECT d.doc_id, d.uri, d.source_hash, d.content_hash, d.parser, d.title, d.acl, d.state, d.rev
+FROM unnest(%(doc_ids)b::text[]) i (doc_id)
+CROSS JOIN LATERAL (SELECT * FROM documents o
+                    WHERE o.corpus = %(corpus)s AND o.doc_id = i.doc_id OFFSET 0) d
+WHERE d.bucket = ANY (%(held)s);
 
 -- name: stored_titles
 -- Texts that need not be parsed again: a rename, a copy, a file that was only touched.
-SELECT content_hash, parser, title FROM document_texts
-WHERE content_hash = ANY (%(content_hashes)s) AND parser = ANY (%(parsers)s);
+SELECT t.content_hash, t.parser, t.title
+FROM unnest(%(content_hashes)b::bytea[]) c (content_hash), unnest(%(parsers)b::text[]) p (parser)
+CROSS JOIN LATERAL (SELECT * FROM document_texts o
+                    WHERE o.content_hash = c.content_hash AND o.parser = p.parser OFFSET 0) t;
 
 -- name: first_epoch
 -- Until a bucket has been looked at in whole it has no epoch, and its version is the fence.
@@ -111,10 +124,11 @@ ON CONFLICT DO NOTHING;
 
 -- name: share_texts
 -- Whoever erases another document with the same content waits for this one, or has taken its text.
-SELECT t.content_hash FROM document_texts t
-JOIN unnest(%(content_hash)b::bytea[], %(parser)b::text[]) d (content_hash, parser)
-  USING (content_hash, parser)
-ORDER BY t.content_hash, t.parser FOR KEY SHARE OF t;
+SELECT t.content_hash
+FROM unnest(%(content_hash)b::bytea[], %(parser)b::text[]) d (content_hash, parser)
+CROSS JOIN LATERAL (SELECT o.content_hash FROM document_texts o
+                    WHERE o.content_hash = d.content_hash AND o.parser = d.parser
+                    FOR KEY SHARE) t;
 
 -- name: put_documents
 -- The documents as they are now.
@@ -136,11 +150,15 @@ SET bucket = excluded.bucket, rev = excluded.rev, source_hash = excluded.source_
 -- name: end_versions
 -- The versions that were current have been superseded or have left.
 UPDATE document_versions v SET last_seen_at = now()
-FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(parser)b::text[], %(uri)b::text[],
-            %(state)b::text[]) d (doc_id, content_hash, parser, uri, state)
-WHERE v.corpus = %(corpus)s AND v.doc_id = d.doc_id AND v.last_seen_at IS NULL
-  AND NOT (d.state = 'live' AND v.content_hash = d.content_hash AND v.parser = d.parser
-           AND v.uri = d.uri);
+WHERE v.ctid = ANY (ARRAY(
+    SELECT c.place
+    FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(parser)b::text[], %(uri)b::text[],
+                %(state)b::text[]) d (doc_id, content_hash, parser, uri, state)
+    CROSS JOIN LATERAL (
+        SELECT o.ctid AS place, o.content_hash, o.parser, o.uri FROM document_versions o
+        WHERE o.corpus = %(corpus)s AND o.doc_id = d.doc_id AND o.last_seen_at IS NULL OFFSET 0) c
+    WHERE NOT (d.state = 'live' AND c.content_hash = d.content_hash AND c.parser = d.parser
+               AND c.uri = d.uri)));
 
 -- name: begin_versions
 -- A live document has one current version.
@@ -156,16 +174,20 @@ ON CONFLICT (corpus, doc_id) WHERE last_seen_at IS NULL DO NOTHING;
 -- name: clear_dead_letters
 -- Of documents that left, or that were read just now and did not fail there again; a letter of a
 -- later stage speaks of one content, and is void with it.
-DELETE FROM dead_letters l
-USING unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(state)b::text[])
-      d (doc_id, content_hash, state)
-WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id
-  AND (d.state = 'deleted'
+DELETE FROM dead_letters v
+WHERE v.ctid = ANY (ARRAY(
+    SELECT l.place
+    FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(state)b::text[])
+         d (doc_id, content_hash, state)
+    CROSS JOIN LATERAL (
+        SELECT o.ctid AS place, o.doc_id, o.stage, o.subject, o.content_hash FROM dead_letters o
+        WHERE o.corpus = %(corpus)s AND o.doc_id = d.doc_id OFFSET 0) l
+    WHERE d.state = 'deleted'
        OR (l.stage IN ('chunk', 'embed') AND l.content_hash IS DISTINCT FROM d.content_hash)
        OR (l.stage IN ('read', 'parse') AND NOT EXISTS (
                SELECT FROM unnest(%(failed)b::text[], %(stage)b::text[], %(subject)b::text[])
                            f (doc_id, stage, subject)
-               WHERE (f.doc_id, f.stage, f.subject) = (l.doc_id, l.stage, l.subject))));
+               WHERE (f.doc_id, f.stage, f.subject) = (l.doc_id, l.stage, l.subject)))));
 
 -- name: put_dead_letters
 -- Counts the attempts while the content stays the same. Only a failure to read is tried again by
@@ -214,8 +236,12 @@ WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) ORDER BY seq;
 
 -- name: forget_hints
 -- Each up to the seq that was looked at: the same key may have been hinted at anew.
-DELETE FROM hints h USING unnest(%(doc_id)b::text[], %(seq)s::bigint[]) d (doc_id, seq)
-WHERE h.corpus = %(corpus)s AND h.doc_id = d.doc_id AND h.seq <= d.seq;
+DELETE FROM hints h
+WHERE h.ctid = ANY (ARRAY(
+    SELECT o.place FROM unnest(%(doc_id)b::text[], %(seq)s::bigint[]) d (doc_id, seq)
+    CROSS JOIN LATERAL (SELECT o.ctid AS place, o.seq FROM hints o
+                        WHERE o.corpus = %(corpus)s AND o.doc_id = d.doc_id OFFSET 0) o
+    WHERE o.seq <= d.seq));
 
 -- name: add_hints
 -- A hint that is there already gets a new seq, so that a run that has read it leaves it.

@@ -225,6 +225,7 @@ class HeldPostgresBuckets:
         self.buckets = list(buckets)
         self._which: dict[str, Any] = {"corpus": corpus.name, "held": self.buckets}
         self.since: datetime = only_row(connection.execute(_query("now")))["now"]
+        connection.execute(_query("by_key"))
         fences = connection.execute(_query("fences"), self._which).fetchall()
         self._epochs: dict[int, int] = {row["bucket"]: row["epoch"] for row in fences}
         self._versions: dict[int, int] = {row["bucket"]: row["version"] for row in fences}
@@ -362,11 +363,13 @@ class HeldPostgresBuckets:
 
     def _share_texts(self, documents: Sequence[ObservedDocument]) -> None:
         """A text that was stored already is not written again: it must still be there."""
-        live = {
-            (document.content_hash, document.parser)
-            for document in documents
-            if document.state is DocumentState.LIVE
-        }
+        live = sorted(  # locked in one order everywhere
+            {
+                (document.content_hash, document.parser)
+                for document in documents
+                if document.state is DocumentState.LIVE
+            }
+        )
         found = self._rows(
             "share_texts",
             content_hash=[content for content, _ in live],
@@ -553,7 +556,12 @@ def _text_row(text: StoredText) -> dict[str, Any]:
         "parser": text.parser,
         "title": text.parsed.title,
         "text": text.parsed.text,
-        "headings": json.dumps([asdict(heading) for heading in text.parsed.headings]),
+        "headings": json.dumps(
+            [
+                {"level": heading.level, "title": heading.title, "start": heading.start}
+                for heading in text.parsed.headings
+            ]
+        ),
         "pages": json.dumps(text.parsed.pages),
         "warnings": json.dumps(text.parsed.warnings),
     }
