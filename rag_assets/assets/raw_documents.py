@@ -1,7 +1,7 @@
 """What the source holds now, document by document."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -49,42 +49,38 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         approves them. Buckets that another run has are left to it: it looks once more.
         """
         stores, buckets = platform.stores(), buckets_in(context)
-        parsers = wiring.parsers_of(corpus, stores.generations.living(corpus.name))
         with wiring.parsing() as parsing:
             found = observe(
                 corpus,
                 buckets,
                 source=wiring.source_of(corpus),
-                parsers=parsers,
+                parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
                 parsing=parsing,
                 store=stores.documents,
                 run=run_of(context.run.run_id),
                 wait=WAIT_TAG in context.run.tags,
                 hinted=HINTED_TAG in context.run.tags,
             )
-        left = [bucket for bucket in buckets if bucket not in found]
         if not found:
             context.log.info("Another run has all of these buckets; it looks at the source again.")
             return None
         counts = stores.documents.counts(corpus.name, found)
-        report(
-            context,
-            corpus,
-            {
-                bucket: {"dagster/row_count": counts.get(bucket, {}).get("live", 0), **_seen(seen)}
-                for bucket, seen in found.items()
-            }
-            | {bucket: {"held_by_another_run": True} for bucket in left},
-        )
+        report(context, corpus, {each: _row(found.get(each), counts.get(each)) for each in buckets})
         return dg.MaterializeResult(
             metadata={
                 **_totals(found.values()),
-                "run/held_by_another_run": len(left),
+                "run/held_by_another_run": len(buckets) - len(found),
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
             }
         )
 
     return raw_documents
+
+
+def _row(seen: BucketObserved | None, counts: Mapping[str, int] | None) -> dict[str, int | bool]:
+    if seen is None:
+        return {"held_by_another_run": True}
+    return {"dagster/row_count": (counts or {}).get("live", 0), **_seen(seen)}
 
 
 def _seen(seen: BucketObserved) -> dict[str, int]:

@@ -196,9 +196,9 @@ def act(world: World, step: tuple[object, ...]) -> None:  # noqa: C901, PLR0912 
             source.write(name_of(to), content)
         case ("rename many", int(first), int(count)):
             for number in range(first, first + count):
-                if (page := source.contents.get(name_of(number))) is not None:
+                if (text := source.contents.get(name_of(number))) is not None:
                     source.remove(name_of(number))
-                    source.write(f"moved/{name_of(number)}", page)
+                    source.write(f"moved/{name_of(number)}", text)
         case ("erase", int(number)):
             doc_id = name_of(number)
             world.erased.add(doc_id)
