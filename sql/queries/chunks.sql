@@ -2,22 +2,27 @@
 
 -- name: unchunked
 -- Texts this chunker has not cut, of documents that changed since this generation last followed
--- their bucket; those that it cannot cut are left alone. In one order, for the tables' sake.
+-- their bucket; those that it cannot cut are left alone. In one order, for the tables' sake. Each
+-- thing is looked up by its key: that few documents changed is nothing a plan can know.
 SELECT t.content_hash, t.parser, t.title, t.text, t.headings, t.pages, t.warnings
 FROM (SELECT DISTINCT d.content_hash
       FROM unnest(%(buckets)s::smallint[]) b (bucket)
       LEFT JOIN index_buckets served ON served.generation = %(generation)s
                                     AND served.bucket = b.bucket
-      JOIN documents d ON d.corpus = %(corpus)s AND d.bucket = b.bucket
-                      AND d.version > coalesce(served.version, 0)
-      WHERE d.state = 'live' AND NOT EXISTS (
-          SELECT FROM dead_letters l
-          WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.stage = 'chunk'
-            AND l.subject = %(chunker)s AND l.content_hash = d.content_hash)) changed
-JOIN document_texts t ON t.content_hash = changed.content_hash AND t.parser = %(parser)s
-WHERE NOT EXISTS (SELECT FROM chunk_sets c WHERE c.content_hash = t.content_hash
-                  AND c.parser = t.parser AND c.chunker = %(chunker)s)
-ORDER BY t.content_hash;
+      CROSS JOIN LATERAL (
+          SELECT doc_id, content_hash FROM documents
+          WHERE corpus = %(corpus)s AND bucket = b.bucket
+            AND version > coalesce(served.version, 0) AND state = 'live' OFFSET 0) d
+      WHERE (SELECT 1 FROM chunk_sets c WHERE c.content_hash = d.content_hash
+             AND c.parser = %(parser)s AND c.chunker = %(chunker)s) IS NULL
+        AND NOT EXISTS (
+            SELECT FROM dead_letters l
+            WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id AND l.stage = 'chunk'
+              AND l.subject = %(chunker)s AND l.content_hash = d.content_hash)) changed
+CROSS JOIN LATERAL (
+    SELECT * FROM document_texts
+    WHERE content_hash = changed.content_hash AND parser = %(parser)s OFFSET 0) t
+ORDER BY changed.content_hash;
 
 -- name: add_chunk_sets
 -- Gives those that are new: a text that somebody has cut meanwhile, or erases, is left out.

@@ -3,21 +3,24 @@
 -- name: unembedded
 -- Chunks of documents that changed since this generation last followed their bucket, and whose text
 -- this model has never seen, each text once, in the order of the hashes. What the model refuses is
--- left alone.
+-- left alone. Each thing is looked up by its key: that few documents changed is nothing a plan can
+-- know, and it would read all vectors.
 SELECT DISTINCT ON (c.text_hash) c.ord, c.text, c.start_char AS start, c.end_char AS "end",
        c.heading_path, c.page, c.tokens
 FROM unnest(%(buckets)s::smallint[]) b (bucket)
 LEFT JOIN index_buckets served ON served.generation = %(generation)s AND served.bucket = b.bucket
-JOIN documents d ON d.corpus = %(corpus)s AND d.bucket = b.bucket
-                AND d.version > coalesce(served.version, 0)
-JOIN chunks c ON c.content_hash = d.content_hash AND c.parser = %(parser)s
-             AND c.chunker = %(chunker)s
-WHERE d.state = 'live'
-  AND NOT EXISTS (SELECT FROM embeddings e
-                  WHERE e.scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
-                    AND e.model = %(embedder)s AND e.text_hash = c.text_hash)
+CROSS JOIN LATERAL (
+    SELECT doc_id, content_hash FROM documents
+    WHERE corpus = %(corpus)s AND bucket = b.bucket AND version > coalesce(served.version, 0)
+      AND state = 'live' OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT * FROM chunks WHERE content_hash = d.content_hash AND parser = %(parser)s
+    AND chunker = %(chunker)s OFFSET 0) c
+WHERE (SELECT 1 FROM embeddings e
+       WHERE e.scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s)
+         AND e.model = %(embedder)s AND e.text_hash = c.text_hash) IS NULL
   AND NOT EXISTS (SELECT FROM dead_letters l
-                  WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.stage = 'embed'
+                  WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id AND l.stage = 'embed'
                     AND l.subject = %(embedder)s AND l.content_hash = d.content_hash)
 ORDER BY c.text_hash;
 
