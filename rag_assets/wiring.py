@@ -1,6 +1,7 @@
 """From settings and names to adapters: the only place that knows every adapter."""
 
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -157,15 +158,14 @@ def document_embedder(
     generation: Generation, corpus: Corpus, urls: DatabaseUrls
 ) -> Iterator[PatientEmbedder]:
     """The embedder of a generation, at the rate that all runs share."""
-    identity = generation.recipe.embedder
-    provider, how = _provider(identity, _settings_for(identity, corpus)), corpus.embedding
-    asked = EmbedderIdentity.read(identity)
-    own = asked is not None and asked.server == _server_of(corpus)
+    identity, key = generation.recipe.embedder, key_variable(generation.recipe.embedder, corpus)
+    provider = _provider(identity, EmbeddingSettings(api_key_env=key))
+    how = corpus.embedding if _is_own_server(identity, corpus) else EmbeddingSettings()
     limits = PostgresRateLimits(
         urls.writer,
-        _account(provider, key_variable(identity, corpus)),
-        requests_per_minute=how.requests_per_minute if own else None,
-        tokens_per_minute=how.tokens_per_minute if own else None,
+        _account(identity, key),
+        requests_per_minute=how.requests_per_minute,
+        tokens_per_minute=how.tokens_per_minute,
     )
     with limits, closing(provider):
         yield PatientEmbedder(
@@ -174,7 +174,7 @@ def document_embedder(
             chance=random.Random(),  # noqa: S311 - it spreads retries
             rate=limits if provider.metered else None,
             concurrency=how.concurrency if provider.metered else 1,
-            price=_price(asked),
+            price=_price(identity),
         )
 
 
@@ -183,45 +183,42 @@ def key_variable(identity: str, corpus: Corpus, otherwise: str | None = None) ->
 
     So a generation that another server embedded is never asked for with this server's key.
     """
+    return corpus.embedding.api_key_env if _is_own_server(identity, corpus) else otherwise
+
+
+def _is_own_server(identity: str, corpus: Corpus) -> bool:
+    """Whether an embedder stands where the corpus's embedder of today does."""
     asked = EmbedderIdentity.read(identity)
-    own = asked is not None and asked.server == _server_of(corpus)
-    return corpus.embedding.api_key_env if own else otherwise
+    today = EmbedderIdentity.read(_provider(corpus.embedder, corpus.embedding).identity)
+    return asked is not None and today is not None and asked.server == today.server
 
 
-def _settings_for(identity: str, corpus: Corpus) -> EmbeddingSettings:
-    return EmbeddingSettings(api_key_env=key_variable(identity, corpus))
-
-
-def _server_of(corpus: Corpus) -> tuple[str, str | None]:
-    return corpus.embedder.partition(":")[0], corpus.embedding.base_url
-
-
-def _account(provider: Provider, variable: str | None) -> str:
+def _account(identity: str, variable: str | None) -> str:
     """What a provider's limits are for: a model of a server, and whose key it is."""
-    asked = EmbedderIdentity.read(provider.identity)
+    asked = EmbedderIdentity.read(identity)
     if asked is None:
-        return provider.identity
-    who, server = (f" with {variable}" if variable else ""), asked.base_url or ""
-    return f"{asked.provider}:{asked.model} {server}{who}"
+        return identity
+    parts = [f"{asked.provider}:{asked.model}", asked.base_url, variable]
+    return " ".join(part for part in parts if part)
 
 
-def _price(asked: EmbedderIdentity | None) -> Decimal | None:
+def _price(identity: str) -> Decimal | None:
     """Nothing is known of what another server than the provider's own may cost."""
-    if asked is None:
-        return Decimal()
-    return None if asked.base_url else usd_a_million_tokens(asked.provider, asked.model)
+    asked = EmbedderIdentity.read(identity)
+    if asked is None or asked.base_url:
+        return None
+    return usd_a_million_tokens(asked.provider, asked.model)
 
 
 def _provider(name: str, settings: EmbeddingSettings) -> Provider:
     """By `provider:model` and how it is reached, or by the identity of stored vectors."""
-    asked = EmbedderIdentity.read(name)
-    if asked is not None:
+    plain = re.sub(r"/[a-z_]+@[0-9]+$", "", name)
+    provider, _, model = plain.partition(":")
+    if (asked := EmbedderIdentity.read(name)) is not None:
+        provider, model = asked.provider, asked.model
         settings = replace(settings, dimensions=asked.dimensions, base_url=asked.base_url)
-        made = _made(asked.provider, asked.model, settings)
-    else:
-        provider, _, model = name.partition("/")[0].partition(":")
-        made = _made(provider, model, settings)
-    if (asked is not None or "/" in name) and made.identity != name:
+    made = _made(provider, model, settings)
+    if (asked is not None or plain != name) and made.identity != name:
         raise ConfigurationError(
             f"The index was made with {name}, the installed code makes {made.identity}. Build a"
             " new generation with `rag-assets materialize`, or install the earlier version again."
@@ -231,7 +228,7 @@ def _provider(name: str, settings: EmbeddingSettings) -> Provider:
 
 def _made(provider: str, model: str, settings: EmbeddingSettings) -> Provider:
     if provider == "wordllama":
-        return WordLlamaEmbedder(model)
+        return _wordllama(model)
     servers: Mapping[str, type[OpenAiEmbeddings | CohereEmbeddings]] = {
         "openai": OpenAiEmbeddings,
         "cohere": CohereEmbeddings,
@@ -246,6 +243,12 @@ def _made(provider: str, model: str, settings: EmbeddingSettings) -> Provider:
         base_url=settings.base_url,
         api_key_env=settings.api_key_env,
     )
+
+
+@cache
+def _wordllama(model: str) -> WordLlamaEmbedder:
+    """Its weights are loaded once a process."""
+    return WordLlamaEmbedder(model)
 
 
 # --- recipes -------------------------------------------------------------------------------------

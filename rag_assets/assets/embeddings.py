@@ -71,7 +71,7 @@ def _figures(did: Embedded) -> dict[str, int | float]:
     figures: dict[str, int | float] = {"run/texts_embedded": did.texts}
     if did.rejected:
         figures["run/texts_rejected"] = did.rejected
-    if did.spent.requests:
+    if did.spent.tokens:
         figures |= {"requests": did.spent.requests, "tokens": did.spent.tokens}
     if did.usd is not None:
         figures["usd"] = float(did.usd)
