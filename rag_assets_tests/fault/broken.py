@@ -37,6 +37,7 @@ BROKEN_PROTOCOLS = (
     BrokenProtocol("old rows go before new ones come", "I2", Killed(after("index.insert_rows"))),
     BrokenProtocol("no lock and no fence", "I3", Overtaken(before("documents.next_epoch"))),
     BrokenProtocol("an older revision overwrites a newer one", "I3", Listed(Listing.STALE)),
+    BrokenProtocol("an older revision revives a deleted document", "I3", scenes.risen),
     BrokenProtocol("no fence against an erasure", "I4", scenes.erased_in_flight),
     BrokenProtocol("an erased document is listed again", "I4", scenes.erased),
     BrokenProtocol(

@@ -75,6 +75,7 @@ class _Chance:
         listing = self._random.choice(
             [*kinds, Listing.STALE] if self._trial.history.revs else kinds
         )
+        self._trial.run()  # what was never recorded cannot be missed
         once = self._trial.history.unique  # the others may well have left
         left_out = self._random.sample(once, min(_GUARDED, len(once)))
         if len(left_out) < _GUARDED and listing is Listing.PARTIAL:

@@ -19,7 +19,7 @@ from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.search import PostgresSearchIndex
 from rag_assets.errors import DatabaseError
 from rag_assets.indexing import observing, planning, requesting
-from rag_assets.model import Found, PublishedIndex
+from rag_assets.model import DocumentState, Found, PublishedIndex
 from rag_assets.settings import DatabaseUrls
 
 Breaks = Callable[[], None]
@@ -133,7 +133,7 @@ def _in_a_circle() -> None:
 
 def _all_accepted() -> None:
     """Whatever a service says is a vector."""
-    _put(requesting, "problem_of", lambda *_: None)
+    _put(requesting, "problems_of", lambda vectors, _: [None] * len(vectors))
 
 
 # --- the index -----------------------------------------------------------------------------------
@@ -204,6 +204,15 @@ def _untransacted_migration() -> None:
     _put(migrations, "migrate", untransacted)
 
 
+def _no_order_of_the_deleted() -> None:
+    is_behind = planning._is_behind
+
+    def lenient(found: Any, mark: Any) -> bool:
+        return mark.state != DocumentState.DELETED and is_behind(found, mark)
+
+    _put(planning, "_is_behind", lenient)
+
+
 MUTANTS: dict[str, Breaks] = {
     # I1
     "chunks are marked as cut before they are written": _untransacted(PostgresChunks, "add_chunks"),
@@ -230,6 +239,7 @@ MUTANTS: dict[str, Breaks] = {
         _sql("documents", "next_epoch", "AND b.epoch = %(epoch)s", "AND %(epoch)s > 0"),
     ),
     "an older revision overwrites a newer one": _no_order,
+    "an older revision revives a deleted document": _no_order_of_the_deleted,
     # I4
     "no fence against an erasure": _sql(
         "documents", "next_epoch", "AND b.epoch = %(epoch)s", "AND %(epoch)s > 0"

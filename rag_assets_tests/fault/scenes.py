@@ -48,7 +48,7 @@ class Killed:
 
     def __call__(self, trial: Trial) -> None:
         trial.start(FEW)
-        for _ in range(3):
+        for _ in range(2):
             trial.edit_all_ways()
             trial.run(Fault(self.action, self.at))
         trial.rest()
@@ -65,8 +65,10 @@ class Overtaken:
     def __call__(self, trial: Trial) -> None:
         trial.start(FEW)
         for _ in range(2):
+            doc_id = trial.change("edit")
             trial.edit_all_ways()
             sleeper = asleep(trial, self.at, self.action)
+            trial.change("edit", doc_id)
             trial.edit_all_ways()
             other = trial.begin(waits=False)
             other.process.join(_LONG_ENOUGH_S)
@@ -149,7 +151,7 @@ def poisoned(trial: Trial) -> None:
 def killed_while_paying(trial: Trial) -> None:
     """A worker dies after its third request, time and again."""
     trial.start(FEW)
-    for _ in range(3):
+    for _ in range(2):
         for _ in range(12):
             trial.change("add")
         trial.run(Fault(Action.KILL, before(SERVICE, 6)))
@@ -159,15 +161,15 @@ def killed_while_paying(trial: Trial) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The service answers the next requests so."""
+    """The service answers so, each time in another run."""
 
     faults: tuple[ServiceFault, ...]
 
     def __call__(self, trial: Trial) -> None:
         trial.start(FEW)
-        for _ in range(4):
+        for fault in self.faults:
             trial.edit_all_ways()
-        trial.run(listed=list(self.faults))
+            trial.run(listed=[fault])
         trial.rest()
         trial.judge_all()
 
@@ -187,6 +189,20 @@ class Listed:
         trial.judge_reads()
         trial.rest()
         trial.judge_all()
+
+
+def risen(trial: Trial) -> None:
+    """A listing shows a deleted document as it was before its last revision."""
+    trial.start(FEW)
+    doc_id = trial.change("edit")
+    trial.run()
+    trial.change("delete", doc_id)
+    trial.run()
+    trial.history.list_as(Listing.RISEN)
+    trial.run()
+    trial.judge_reads()
+    trial.rest()
+    trial.judge_all()
 
 
 def erased(trial: Trial) -> None:
@@ -215,7 +231,7 @@ def recut(trial: Trial) -> None:
     trial.start(FEW)
     trial.cut_otherwise()
     trial.run(steps=(*WHOLE_RUN, Step.PUBLISH))
-    for _ in range(6):
+    for _ in range(3):
         trial.publish_the_other()
         trial.edit_all_ways()
         trial.run()
@@ -226,7 +242,7 @@ def recut(trial: Trial) -> None:
 def read_slowly(trial: Trial) -> None:
     """Documents change between the statements of a request."""
     trial.start(FEW)
-    for _ in range(5):
+    for _ in range(3):
         trial.edit_all_ways()
         trial.run()
     trial.rest()
@@ -250,5 +266,5 @@ def asleep(
     return attempt
 
 
-NUMBERED: tuple[Scene, ...] = (Listed(Listing.STALE),)
+NUMBERED: tuple[Scene, ...] = (Listed(Listing.STALE), risen)
 """Scenes whose source numbers its revisions."""

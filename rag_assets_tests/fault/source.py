@@ -40,6 +40,8 @@ class Listing(StrEnum):
     PARTIAL = "listing is partial"
     STALE = "listing is stale"
     """Every document as it was one revision ago: events out of order, for a source with `rev`."""
+    RISEN = "listing shows what was deleted"
+    """As it was before the last that was seen of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class History:
     def save(self) -> None:
         """In one step: a worker sees the source before or after."""
         erased = {doc_id: [revision] for doc_id, revision in self.erased.items()}
-        latest = {doc_id: revisions[-2:] for doc_id, revisions in self.documents.items()}
+        latest = {doc_id: revisions[-3:] for doc_id, revisions in self.documents.items()}
         _write(self.file, latest | erased, self.listing, self.left_out, revs=self.revs)
 
     def save_as_it_should_be(self, file: Path) -> None:
@@ -158,7 +160,7 @@ class WatchedSource:
         listing = Listing(told["listing"])
         if listing is Listing.EMPTY:
             return
-        found = sorted(_current(told, stale=listing is Listing.STALE).items())
+        found = sorted(_current(told).items())
         for place, (doc_id, revision) in enumerate(found):
             if listing is Listing.BROKEN and place == len(found) // 2:
                 raise SourceError("The source broke off in the middle of its listing. Run again.")
@@ -167,20 +169,25 @@ class WatchedSource:
 
     def look(self, doc_id: str) -> SourceObject | None:
         told = json.loads(self.file.read_text())
-        found = _current(told, stale=told["listing"] == Listing.STALE).get(doc_id)
+        found = _current(told).get(doc_id)
         return _object(doc_id, found, numbered=told["revs"]) if found else None
 
     def read(self, doc_id: str) -> bytes | None:
         told = json.loads(self.file.read_text())
-        found = _current(told, stale=told["listing"] == Listing.STALE).get(doc_id)
+        found = _current(told).get(doc_id)
         return found.bytes if found else None
 
 
-def _current(told: dict[str, Any], *, stale: bool) -> dict[str, Revision]:
+def _current(told: dict[str, Any]) -> dict[str, Revision]:
+    listing = Listing(told["listing"])
     found = {}
-    for doc_id, revisions in told["documents"].items():
-        earlier, last = Revision(**revisions[0]), Revision(**revisions[-1])
-        shown = earlier if stale and earlier.content is not None else last
+    for doc_id, rows in told["documents"].items():
+        revisions = [Revision(**row) for row in rows]
+        shown, earlier = revisions[-1], revisions[-2:][0]
+        if listing is Listing.STALE and shown.content and earlier.content:
+            shown = earlier
+        elif listing is Listing.RISEN and shown.content is None:
+            shown = revisions[0]
         if shown.content is not None:
             found[doc_id] = shown
     return found
