@@ -299,3 +299,17 @@ def test_a_corpus_that_is_not_there_cannot_be_verified(chain: Chain) -> None:
     with pytest.raises(ConfigurationError, match="has no corpus 'nots'"):
         verifying.repair("nots", [], RUN)
     assert value(chain.urls.writer, "SELECT count(*) FROM corpora") == 1
+
+
+def test_a_repair_and_an_erasure_at_once_do_not_wait_in_a_circle(chain: Chain) -> None:
+    for _ in range(5):
+        damage(chain, "UPDATE document_texts SET text = text || '.' WHERE text ~ 'Slate'")
+        found = chain.stores.verifying.verify("notes")
+        with ThreadPoolExecutor(2) as pool:
+            repairing = pool.submit(chain.stores.verifying.repair, "notes", found, RUN)
+            erasing = pool.submit(chain.stores.erasing.erase, "notes", "c.md", RUN)
+            repairing.result(60)
+            assert erasing.result(60).remaining == 0
+        chain.stores.erasing.unblock("notes", "c.md")
+        chain.run()
+        assert chain.stores.verifying.verify("notes") == []

@@ -231,9 +231,14 @@ class _Repairing:
                 self._execute("raise_counters")
 
     def _again(self, contents: Sequence[bytes], *names: str, **which: object) -> None:
-        """Their documents wait, and runs that began before are refused."""
+        """Their documents wait, and runs that began before are refused.
+
+        Buckets are locked first, as records do, then the tables, as erasures and removals do.
+        """
         with self.connection.transaction():
-            for name in ("lock_buckets", "raise_fences", "touch_documents", *names):
+            self._execute("lock_buckets", contents=list(contents))
+            self.connection.execute(queries.load("corpora")["lock_texts"])
+            for name in ("raise_fences", "touch_documents", *names):
                 self._execute(name, contents=list(contents), **which)
 
     def _execute(self, name: str, **which: object) -> "psycopg.Cursor[DictRow]":
