@@ -171,7 +171,7 @@ STEPS = st.one_of(
     st.tuples(st.just("look"), BUCKETS),
     st.tuples(st.just("hint"), st.sets(NUMBERS, max_size=20), BUCKETS),
     st.tuples(st.just("remember the listing")),
-    st.tuples(st.just("late look"), BUCKETS),
+    st.tuples(st.just("late look"), NUMBERS),
     st.tuples(st.just("kill"), st.integers(0, 5), BUCKETS),
     st.tuples(st.just("wait"), st.integers(1, 2000)),
     st.tuples(st.just("approve"), st.integers(0, STARTING)),
@@ -214,8 +214,10 @@ def act(world: World, step: tuple[object, ...]) -> None:  # noqa: C901, PLR0912 
             world.look(buckets, hinted=True)
         case ("remember the listing",):
             world.late = tuple(source.objects())
-        case ("late look", set(buckets)) if world.counts:
-            world.look(buckets, late=True)
+        case ("late look", int(number)) if world.counts:
+            source.write(name_of(number), b"Newer than the late listing")
+            world.look()
+            world.look(late=True)
         case ("kill", int(reads), set(buckets)):
             source.kill_after = reads
             world.look(buckets)
@@ -294,3 +296,34 @@ def test_no_day_takes_more_than_ten_documents_or_a_fifth(
         lately = [when for when in ledger.deleted.values() if when > ledger.now - timedelta(days=1)]
         ever = len(ledger.documents)
         assert len(lately) <= max(10, 0.2 * ever)
+
+
+MOVES = st.lists(
+    st.one_of(
+        st.tuples(st.just("move"), st.integers(0, STARTING - 1), st.integers(1, STARTING)),
+        st.tuples(st.just("look"), BUCKETS),
+        st.tuples(st.just("wait"), st.integers(1, 300)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=HISTORIES // 4, deadline=None)
+@given(MOVES)
+def test_no_rename_is_taken_for_a_deletion(steps: list[tuple[object, ...]]) -> None:
+    """However many there are, and in whichever buckets the new names are."""
+    world = World(counts=False)
+    source = world.source
+    for step in steps:
+        match step:
+            case ("move", int(first), int(count)):
+                for doc_id in sorted(source.contents)[first : first + count]:
+                    source.contents[f"{source.changes}/{doc_id}"] = source.contents.pop(doc_id)
+                source.changes += 1
+            case ("look", set(buckets)):
+                world.look(buckets)
+            case ("wait", int(minutes)):
+                world.ledger.now += timedelta(minutes=minutes)
+        assert world.ledger.withheld == {}
+    world.look()
+    assert world.live() == world.expected()
