@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from rag_assets.adapters.parse_workers.frames import frame
 from rag_assets.errors import ConfigurationError, UnreadableDocumentError
 from rag_assets.model import Heading, ParsedDocument
 from rag_assets.ports import Parser
@@ -81,6 +82,14 @@ def _answer_without_end(rest: str) -> None:
         _write_to_every_pipe(bytes(10**6))
 
 
+def _answer_twice(rest: str) -> None:
+    for number in _open_files():
+        if number > 2:
+            with suppress(OSError):
+                for piece in frame({"number": int(rest), "unreadable": "first"}):
+                    os.write(number, piece)
+
+
 def _print(rest: str) -> None:
     print("x" * 100_000)
     sys.stdout.flush()
@@ -106,6 +115,7 @@ HARMS: dict[str, Callable[[str], ParsedDocument | None]] = {
     "memory": _fill_memory,
     "nonsense": _answer_nonsense,
     "endless": _answer_without_end,
+    "twice": _answer_twice,
     "print": _print,
     "write": _write,
     "much": lambda rest: ParsedDocument("", "x" * int(rest)),

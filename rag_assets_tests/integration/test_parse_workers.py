@@ -118,6 +118,20 @@ def test_a_worker_that_was_killed_by_somebody_else_is_no_fault_of_its_document(
     assert not trace.exists()
 
 
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_another_document(
+    workers: ParseWorkers,
+) -> None:
+    assert outcomes(workers, "twice 0") == ["refused: first"]
+    assert outcomes(workers, "next", "more") == ["next", "more"]
+    assert outcomes(workers, "twice 99", "next")[1] == "next"
+
+
+def test_a_worker_that_died_while_it_had_nothing_to_do_is_replaced(workers: ParseWorkers) -> None:
+    [first] = outcomes(workers, "process")
+    os.kill(int(first), signal.SIGKILL)
+    assert outcomes(workers, "one", "two") == ["one", "two"]
+
+
 def test_the_time_of_one_document_is_not_counted_for_the_next(workers: ParseWorkers) -> None:
     contents = ["nap 0.8"] * 5
     assert outcomes(workers, *contents) == contents

@@ -59,14 +59,15 @@ def _object(raw: bytes) -> dict[str, Any]:
     return header
 
 
-def from_document(document: ParsedDocument) -> list[bytes]:
+def from_document(document: ParsedDocument) -> tuple[dict[str, Any], bytes]:
+    """Header and body of the frame that `to_document` reads."""
     header = {
         "title": document.title,
         "headings": [[each.level, each.title, each.start] for each in document.headings],
         "warnings": document.warnings,
         "pages": document.pages,
     }
-    return frame(header, document.text.encode())
+    return header, document.text.encode()
 
 
 def to_document(header: dict[str, Any], body: bytes) -> ParsedDocument:

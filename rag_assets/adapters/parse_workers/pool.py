@@ -140,6 +140,7 @@ class _Worker:
     frames: Frames
     patience_s: float
     is_ready: bool = False
+    sent: int = 0
     tasks: deque[_Task] = field(default_factory=deque)
     unsent: deque[memoryview] = field(default_factory=deque)
 
@@ -189,9 +190,11 @@ class _Worker:
         return sum(len(task.job.content) for task in self.tasks)
 
     def send(self, task: _Task) -> None:
+        job = task.job
+        header = {"number": self.sent, "doc_id": job.doc_id, "parser": job.parser}
         self.tasks.append(task)
-        header = {"doc_id": task.job.doc_id, "parser": task.job.parser}
-        self.unsent.extend(map(memoryview, frame(header, task.job.content)))
+        self.sent += 1
+        self.unsent.extend(map(memoryview, frame(header, job.content)))
         self.write()
 
     def write(self) -> None:
@@ -207,16 +210,13 @@ class _Worker:
         except BrokenPipeError:  # it has ended, as its answers will tell
             self.unsent.clear()
 
-    def end(self) -> int:
-        """The number of the signal that it had died of before, or zero."""
-        ended = self.process.poll()
+    def end(self) -> None:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
         os.close(self.lifeline)
-        return max(-(ended or 0), 0)
 
 
 # --- all workers of one run -----------------------------------------------------------------------
@@ -255,9 +255,15 @@ class _Crew:
         )
         if least is not None and (is_enough or len(self._workers) >= self._most_workers):
             return least
-        worker = self._idle.pop() if self._idle else _Worker.started(self._parsers, self._limits)
+        worker = self._one_that_is_idle() or _Worker.started(self._parsers, self._limits)
         self._workers.append(worker)
         return worker
+
+    def _one_that_is_idle(self) -> _Worker | None:
+        try:
+            return self._idle.pop()  # another thread may do the same
+        except IndexError:
+            return None
 
     def listen(self) -> None:
         """Waits for an answer, or for a worker to run out of time; only waiting counts as time."""
@@ -278,7 +284,7 @@ class _Crew:
             else:
                 self._read(key.data)
         for worker in busy:
-            if worker.tasks and worker.patience_s <= 0 and worker in self._workers:
+            if worker in self._workers and worker.tasks and worker.patience_s <= 0:
                 self._lose(worker, f"took longer than {self._limits.wall_s:g} s to read")
 
     def _read(self, worker: _Worker) -> None:
@@ -293,25 +299,33 @@ class _Crew:
         try:
             for header, body in worker.frames.complete():
                 self._take(worker, header, body)
+                if worker not in self._workers:
+                    return
         except MalformedFrameError:
             self._lose(worker, "made its reader answer nonsense")
 
     def _take(self, worker: _Worker, header: dict[str, Any], body: bytes) -> None:
+        worker.patience_s = self._limits.wall_s
         if "failed" in header:
             self._fail(worker, str(header["failed"]))
-        if not worker.is_ready:
+        elif not worker.is_ready:
             worker.is_ready = True
+        elif not worker.tasks:  # nobody has asked
+            self._lose(worker)
+        elif header.get("number") != worker.sent - len(worker.tasks):
+            self._lose_or_try_again(worker, "made its reader answer nonsense")
         elif "unreadable" in header:
             worker.tasks.popleft().outcome = UnreadableDocumentError(str(header["unreadable"]))
-        elif header.get("exceeded") == "output":
-            worker.tasks.popleft().refuse(f"has more than {self._limits.output_mb} MB of text")
-        elif header.get("exceeded") == "memory":
-            self._lose(worker, f"needs more than {self._limits.memory_mb} MB of memory to be read")
         elif "broken" in header:
             self._lose(worker, f"makes its reader fail ({str(header['broken'])[:80]})")
+        elif header.get("exceeded") == "memory":
+            reason = f"needs more than {self._limits.memory_mb} MB of memory to be read"
+            self._lose_or_try_again(worker, reason)
+        elif header.get("exceeded") == "output":
+            worker.tasks.popleft().refuse(f"has more than {self._limits.output_mb} MB of text")
         else:
-            worker.tasks.popleft().outcome = to_document(header, body)
-        worker.patience_s = self._limits.wall_s
+            document = to_document(header, body)
+            worker.tasks.popleft().outcome = document
 
     def _fail(self, worker: _Worker, reason: str) -> None:
         if worker.is_ready:
@@ -319,32 +333,29 @@ class _Crew:
         raise ServerError(f"A parse worker cannot be started: {reason}.")
 
     def _bury(self, worker: _Worker) -> None:
-        """Its answers have ended. A document is tried twice: the first death may not be its own."""
-        died_of = worker.process.wait() * -1
+        """Its answers have ended."""
+        code = worker.process.wait()
         if not worker.is_ready:
-            raise ServerError(
-                f"A parse worker cannot be started: it ended with code {worker.process.returncode}."
-            )
-        if died_of == signal.SIGXCPU:
+            raise ServerError(f"A parse worker cannot be started: it ended with code {code}.")
+        if -code == signal.SIGXCPU:
             self._lose(worker, f"took longer than {self._limits.cpu_s:g} s to read")
-            return
-        worker.tasks[0].attempts += 1
-        if worker.tasks[0].attempts < _ATTEMPTS:
-            self._lose(worker)
         else:
-            how = signal.Signals(died_of).name if died_of > 0 else f"code {-died_of}"
-            self._lose(worker, f"makes its reader crash ({how})")
+            how = signal.Signals(-code).name if code < 0 else f"code {code}"
+            self._lose_or_try_again(worker, f"makes its reader crash ({how})")
+
+    def _lose_or_try_again(self, worker: _Worker, reason: str) -> None:
+        """Somebody else may have killed it, and documents before this one have taken memory."""
+        worker.tasks[0].attempts += 1
+        self._lose(worker, reason if worker.tasks[0].attempts >= _ATTEMPTS else None)
 
     def _lose(self, worker: _Worker, reason: str | None = None) -> None:
         """Ends a worker; with a reason its first document is refused, the others go to another."""
         self._workers.remove(worker)
         worker.end()
-        tasks = [*worker.tasks]
-        worker.tasks.clear()
-        if reason is not None:
-            tasks.pop(0).refuse(reason)
-        for task in tasks:
-            self.give(task)
+        if reason is not None and worker.tasks:
+            worker.tasks.popleft().refuse(reason)
+        while worker.tasks:
+            self.give(worker.tasks.popleft())
 
     def dismiss(self) -> None:
         """Workers that have nothing to do are kept for the next caller."""

@@ -35,30 +35,32 @@ def main(settings: dict[str, Any]) -> None:
     requests = Frames(most_body=2**32)
     while piece := os.read(0, _PIECE):
         requests.feed(piece)
-        for header, content in requests.complete():
+        for request, content in requests.complete():
             _limit_cpu(settings["cpu_s"])
+            number = {"number": request["number"]}
             try:
-                answer = _answer(parser_of, header, content)
+                header, body = _answer(parser_of, request, content)
+                answer = frame(number | header, body)
             except MemoryError:
-                _send(answers, frame({"exceeded": "memory"}))
+                _send(answers, frame(number | {"exceeded": "memory"}))
                 return
             except Exception as error:
-                _send(answers, frame({"broken": type(error).__name__}))
+                _send(answers, frame(number | {"broken": type(error).__name__}))
                 raise  # who knows what state it leaves behind: another worker goes on
             is_small = sum(map(len, answer)) <= settings["output_bytes"]
-            _send(answers, answer if is_small else frame({"exceeded": "output"}))
+            _send(answers, answer if is_small else frame(number | {"exceeded": "output"}))
 
 
 def _answer(
-    parser_of: Callable[[str], Parser], header: dict[str, Any], content: bytes
-) -> list[bytes]:
+    parser_of: Callable[[str], Parser], request: dict[str, Any], content: bytes
+) -> tuple[dict[str, Any], bytes]:
     try:
-        parser = parser_of(header["parser"])
-        return from_document(parser.parse(content, doc_id=header["doc_id"]))
+        parser = parser_of(request["parser"])
+        return from_document(parser.parse(content, doc_id=request["doc_id"]))
     except UnreadableDocumentError as error:
-        return frame({"unreadable": str(error)})
+        return {"unreadable": str(error)}, b""
     except RagAssetsError as error:
-        return frame({"failed": str(error)})
+        return {"failed": str(error)}, b""
 
 
 def _imported(name: str) -> Callable[[str], Parser]:
@@ -95,9 +97,10 @@ def _die_with_the_run(lifeline: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    with suppress(OSError):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
 
 
 def _limit(settings: dict[str, Any]) -> None:
