@@ -25,7 +25,8 @@ from rag_assets.model import (
 )
 from rag_assets.ports import SearchIndex
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import HashEmbedder, IndexedDocument, InMemorySearchIndex
+from rag_assets.testing import HashEmbedder, IndexedDocument, InMemorySearchIndex, LocalProvider
+from rag_assets_tests.integration.flow import patient
 
 EMBEDDER = HashEmbedder(64)
 CORPUS = "handbook"
@@ -56,7 +57,14 @@ def in_postgresql(urls: DatabaseUrls) -> Builder:
         stores.chunks.add_chunks(
             [ChunkSet(_key(each), PARSER, CHUNKER, each.chunks) for each in documents]
         )
-        embed(generation, [0], embedder=EMBEDDER, store=stores.embeddings, run=RUN)
+        embed(
+            generation,
+            [0],
+            embedder=patient(LocalProvider(EMBEDDER)),
+            store=stores.embeddings,
+            letters=stores.documents,
+            run=RUN,
+        )
         stores.index.merge(generation, [0], RUN)
         stores.generations.finish(generation)
         stores.generations.publish(generation, retrieval=retrieval, run=RUN, reason="a test")
