@@ -9,7 +9,8 @@ shared rate allows it, and again where that can help:
     a vector that cannot be      that text by itself; then the text is rejected
     refusal (key, quota, model)  nothing more; what is under way is still handed over
 
-What a request gave is handed over before the next is waited for, so that it can be kept at once.
+What a request gave is handed over, to be kept, before another is made: where texts are paid for,
+what a killed run loses is never more than the requests that may be under way at once.
 """
 
 import random
@@ -292,7 +293,8 @@ class _Asking(Generic[Key]):
                 yield self._judged_by_probe()
             for outcome, job in self._completed():
                 answer = self._judged(outcome, job)
-                self._start(all_kept=False)  # the provider works while this is being kept
+                if not self.embedder.metered:  # it works while this is being kept
+                    self._start(all_kept=False)
                 yield answer
         if self.failure:
             raise self.failure

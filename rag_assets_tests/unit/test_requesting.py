@@ -166,12 +166,16 @@ def test_several_requests_are_under_way_at_once_and_no_more_than_may() -> None:
     assert most == [3]
 
 
-def test_what_a_request_gave_is_handed_over_before_the_next_but_one_is_made() -> None:
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_was_paid_and_is_not_kept_is_never_more_than_may_be_under_way(
+    concurrency: int,
+) -> None:
     provider = Provider(limits=RequestLimits(1, 1000, 1000))
-    with closing(patient(provider).answers([[(text, text) for text in TEXTS]])) as answers:
-        for number, answer in enumerate(answers, 1):
+    embedder = patient(provider, concurrency=concurrency)
+    with closing(embedder.answers([[(text, text) for text in TEXTS]])) as answers:
+        for kept, answer in enumerate(answers):
             assert len(answer.keys) == 1
-            assert len(provider.asked) <= number + 1
+            assert len(provider.asked) <= kept + concurrency
 
 
 def test_closing_early_asks_nothing_more() -> None:
