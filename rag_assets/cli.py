@@ -688,9 +688,11 @@ def _publisher(corpus: str | None) -> "Publisher":
 
 
 def _stores() -> "Stores":
-    from rag_assets import wiring
+    from rag_assets import installation, wiring
 
-    return wiring.stores(wiring.database_urls(Settings.from_environment()))
+    settings = Settings.from_environment()
+    installation.require_database(settings)
+    return wiring.stores(wiring.database_urls(settings))
 
 
 def _stored(corpus: str | None) -> tuple["Stores", str]:

@@ -60,9 +60,14 @@ def _explained(url: str) -> Iterator[None]:
     place = where(url)
     try:
         yield
-    except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction) as error:
+    except (
+        errors.UndefinedTable,
+        errors.UndefinedColumn,
+        errors.UndefinedFunction,
+        errors.InvalidSchemaName,
+    ) as error:
         raise NotMigratedError(
-            f"The database at {place} lacks a table of this version ({_first_line(error)})."
+            f"The database at {place} has not the tables of this version ({_first_line(error)})."
             " Run `rag-assets migrate`."
         ) from error
     except errors.InsufficientPrivilege as error:
