@@ -88,16 +88,16 @@ def line(scenario: str, documents: int, cpu_s: float, *, rows_written: float = 0
 
 
 def measured_lines(**changes: float) -> list[Line]:
-    figures = {"small": 0.1, "large": 0.11, "cold": 10.0, "unchanged": 0.12, "rows": 0.0} | changes
+    figures = {"small": 0.1, "large": 0.11, "cold": 20.0, "unchanged": 0.12, "rows": 0.0} | changes
     return [
         line("bare stages", 1_000, 8.0),
-        line("cold build", 1_000, figures["cold"] + 5),
-        line("bare stages", 1_000, 9.0),
-        line("cold build", 1_000, figures["cold"]),
+        line("cold build", 1_000, 16.0),
         line("unchanged", 1_000, 0.1, rows_written=figures["rows"]),
         line(KNOWN, 1_000, figures["small"]),
         line("bare stages", 2_000, 16.0),
-        line("cold build", 2_000, 20.0),
+        line("cold build", 2_000, figures["cold"] + 5),
+        line("bare stages", 2_000, 17.0),
+        line("cold build", 2_000, figures["cold"]),
         line("unchanged", 2_000, figures["unchanged"]),
         line(KNOWN, 2_000, figures["large"]),
         line("1 % changed, 0.5 % deleted", 1_990, 0.5),
@@ -111,7 +111,6 @@ def told(**changes: float) -> dict[str, Ratio]:
 def test_the_best_of_the_rounds_is_held_against_the_limits() -> None:
     values = {name: (round(each.value, 2), each.kept) for name, each in told().items()}
     assert values == {
-        "bare CPU / cold build's CPU, 1,000 documents": (0.8, True),
         "bare CPU / cold build's CPU, 2,000 documents": (0.8, True),
         "unchanged run, CPU µs a further document": (20.0, True),
         f"{KNOWN}, 2,000 / 1,000 documents": (1.1, True),
@@ -123,7 +122,7 @@ def test_the_best_of_the_rounds_is_held_against_the_limits() -> None:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"cold": 12.0}, "bare CPU / cold build's CPU, 1,000 documents"),
+        ({"cold": 24.0}, "bare CPU / cold build's CPU, 2,000 documents"),
         ({"unchanged": 0.13}, "unchanged run, CPU µs a further document"),
         ({"large": 0.13}, f"{KNOWN}, 2,000 / 1,000 documents"),
         ({"rows": 1.0}, "rows written by an unchanged run"),
