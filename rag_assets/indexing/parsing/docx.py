@@ -1,6 +1,7 @@
 """Word documents: a zip of XML parts, of which the ones that hold text are read."""
 
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -17,6 +18,10 @@ from rag_assets.errors import UnreadableDocumentError
 from rag_assets.indexing.parsing.writing import Writer, plain
 from rag_assets.model import ParsedDocument
 
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, ParseError, EOFError, KeyError),
+    NotImplementedError,  # a way of packing that the zip module does not know
+)
 _MOST_XML = 64 * 1024 * 1024
 _PIECE = 64 * 1024
 _DEEPEST = 400
@@ -42,9 +47,7 @@ def parse_docx(content: bytes, *, doc_id: str) -> ParsedDocument:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _Reading(_Package(archive, doc_id)).document()
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
-        raise _damaged(doc_id) from error
-    except ParseError as error:
+    except _DAMAGE as error:
         raise _damaged(doc_id) from error
     except RuntimeError as error:  # so says the zip module of an encrypted member
         raise UnreadableDocumentError(
