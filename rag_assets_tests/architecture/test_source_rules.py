@@ -108,8 +108,13 @@ def test_sql_stands_only_in_its_folder() -> None:
     assert found_in(PRODUCT, sql_text) == []
 
 
+LISTENERS = [ROOT / "rag_assets_tests" / "fault" / name for name in ("reader.py", "worker.py")]
+"""Parts of the crash tester: whatever goes wrong in them is what it is there to report."""
+
+
 def test_only_what_is_raised_again_is_caught_whatever_it_is() -> None:
-    assert found_in([*PRODUCT, *TESTS, *TOOLS], swallowed_errors) == []
+    files = {*PRODUCT, *TESTS, *TOOLS} - {*LISTENERS}
+    assert found_in(sorted(files), swallowed_errors) == []
 
 
 def test_annotations_are_there_when_dagster_reads_them() -> None:
