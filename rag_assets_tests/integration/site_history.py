@@ -99,7 +99,7 @@ def history(
     renames: int = 230,
     deletes: int = 18,
     moved_at_once: int = 160,
-    commits: int = 60,
+    commits: int = 48,
 ) -> Iterator[Commit]:
     """From the first commit to the last; most renames are one big move in the middle.
 
