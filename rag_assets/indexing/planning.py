@@ -113,10 +113,12 @@ def _compare(
 
 
 def _is_behind(found: SourceObject, mark: Mark) -> bool:
-    """A source with rising numbers never takes a document back, nor revives a deleted one so."""
-    if found.rev is None or mark.rev is None:
-        return False
-    return found.rev < mark.rev or (found.rev == mark.rev and mark.state == DocumentState.DELETED)
+    """A source with rising numbers never takes a document back, nor revives a deleted one so.
+
+    The same number does bring it back: a listing that left it out by mistake told no number of the
+    deletion. Whoever tells one, by a hint, raises that of the tombstone.
+    """
+    return found.rev is not None and mark.rev is not None and found.rev < mark.rev
 
 
 def _reopens(letter: DeadLetter, found: SourceObject, made: _Planning) -> bool:

@@ -128,11 +128,15 @@ def test_permissions_change_also_while_the_source_shows_an_older_number() -> Non
     assert planned(older, mark=MARK._replace(own_acl=False)) == DESCRIBED
 
 
-def test_only_a_higher_number_revives_a_deleted_document() -> None:
-    assert planned(replace(HERE, rev=4), mark=DELETED) == UNCHANGED
-    assert planned(HERE, mark=DELETED) == UNCHANGED
-    assert planned(HERE, mark=DELETED._replace(own_acl=False)) == UNCHANGED
+def test_a_lower_number_never_revives_a_deleted_document() -> None:
+    older = replace(HERE, rev=4)
+    assert planned(older, mark=DELETED) == UNCHANGED
+    assert planned(older, mark=DELETED._replace(own_acl=False)) == UNCHANGED
     assert planned(replace(HERE, rev=6), mark=DELETED).reads == [replace(HERE, rev=6)]
+
+
+def test_a_document_that_a_listing_left_out_comes_back_under_its_number() -> None:
+    assert planned(HERE, mark=DELETED).reads == [HERE]
 
 
 # --- what failed before ---------------------------------------------------------------------------
