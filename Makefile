@@ -42,7 +42,7 @@ test: venv ## Run all tests
 
 bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(FOLDER),--folder "$(FOLDER)")
+		$(if $(FOLDER),--folder "$(FOLDER)") --dagster
 
 soak: venv ## Try random faults for MINUTES=30; SEED=… tries one again, as it was
 	@$(RUN) rag_assets_tests.fault $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))

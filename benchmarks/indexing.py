@@ -9,13 +9,14 @@ on a busy machine, wall time cannot. A folder that is given is copied; the origi
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,22 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.generated_corpus import write_corpus
-from benchmarks.indexing_task import TEXT_FILES, Edit
+from benchmarks.indexing_task import CORPUS, TEXT_FILES, Edit
+from benchmarks.measuring import Meter, peak_mb
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
 from rag_assets.adapters.postgres import migrations
 from rag_assets.model import LocalFilesSettings
 from rag_assets.settings import DatabaseUrls
 
+DEFS = """\
+type: rag_assets.components.Corpus
+attributes:
+  source:
+    local_files:
+      path: {path}
+      include: {include}
+"""
 RESULTS = Path(__file__).with_name("results")
 REPEATED = 10
 """Runs measured together where one is too short for the clock of the server's processes."""
@@ -40,6 +50,7 @@ LEAST_OF_BARE = 0.7
 MOST_UNCHANGED_US = 20
 MOST_GROWTH = 1.2
 KNOWN = "one changed, known"
+DAGSTER = "unchanged, with Dagster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +169,9 @@ def measure(task: str, database: Database, folder: Path, **more: Any) -> dict[st
     return report
 
 
-def scenarios(laboratory: Laboratory, folder: Path, *, rounds: int) -> Iterator[Line]:
+def scenarios(
+    laboratory: Laboratory, folder: Path, *, rounds: int, dagster: bool
+) -> Iterator[Line]:
     """Cold builds and bare stages take turns; what follows works on the last build."""
     for number in range(rounds):
         with laboratory.database(f"bare_{number}", migrated=False) as database:
@@ -168,6 +181,8 @@ def scenarios(laboratory: Laboratory, folder: Path, *, rounds: int) -> Iterator[
             yield Line.of("cold build", measure("runs", database, folder, edits=once))
             if number == rounds - 1:
                 yield from changes(database, folder)
+                if dagster:
+                    yield from with_dagster(database, folder)
 
 
 def changes(database: Database, folder: Path) -> Iterator[Line]:
@@ -184,6 +199,39 @@ def changes(database: Database, folder: Path) -> Iterator[Line]:
     changed, deleted = doc_ids[-some:], doc_ids[-some - max(1, some // 2) : -some]
     edit = [asdict(Edit(REPEATED, changed, deleted))]
     yield Line.of("1 % changed, 0.5 % deleted", measure("runs", database, folder, edits=edit))
+
+
+def with_dagster(database: Database, folder: Path) -> Iterator[Line]:
+    """For information: an unchanged run as users start it, with its checks and its process."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent) as made,
+        closing(Meter(database.admin_url)) as meter,
+    ):
+        environment, command = _materialize(Path(made), database.urls, folder)
+        for _ in range(2):  # the first publishes
+            with meter.measures() as cost:
+                subprocess.run(command, env=environment, check=True, capture_output=True)
+    report = {"documents": _count(folder), "runs": 1, "texts_embedded": 0, "stages": {}}
+    yield Line.of(DAGSTER, report | {"cost": asdict(cost), "peak_mb": peak_mb()})
+
+
+def _materialize(place: Path, urls: DatabaseUrls, folder: Path) -> tuple[dict[str, str], list[str]]:
+    defs = place / "defs" / CORPUS
+    defs.mkdir(parents=True)
+    include = json.dumps(TEXT_FILES)
+    defs.joinpath("defs.yaml").write_text(DEFS.format(path=folder, include=include))
+    environment = os.environ | {
+        "RAG_ASSETS_HOME": str(place / "home"),
+        "RAG_ASSETS_DEFS": str(defs.parent),
+        "RAG_ASSETS_DATABASE_URL": urls.owner,
+        "RAG_ASSETS_WRITER_URL": urls.writer,
+        "RAG_ASSETS_READER_URL": urls.reader,
+    }
+    return environment, [sys.executable, "-m", "rag_assets.cli", "materialize", CORPUS]
+
+
+def _count(folder: Path) -> int:
+    return len(list(LocalFiles(LocalFilesSettings(str(folder), include=TEXT_FILES)).objects()))
 
 
 # --- what is told -------------------------------------------------------------------------------
@@ -253,7 +301,7 @@ def ratios(lines: Sequence[Line]) -> Iterator[Ratio]:
         yield from _growth(best, min(sizes), max(sizes))
     unchanged = [line.rows_written for line in lines if line.scenario == "unchanged"]
     yield Ratio("rows written by an unchanged run", max(unchanged), 0)
-    product = [line.peak_mb for line in lines if line.scenario != "bare stages"]
+    product = [line.peak_mb for line in lines if line.scenario not in {"bare stages", DAGSTER}]
     yield Ratio("peak memory of a client process, MB", max(product), MOST_MEMORY_MB)
 
 
@@ -273,7 +321,9 @@ def main() -> int:
         try:
             print_heading()
             for folder in folders(Path(made) / "documents", given):
-                for line in scenarios(laboratory, folder, rounds=given.rounds):
+                for line in scenarios(
+                    laboratory, folder, rounds=given.rounds, dagster=given.dagster
+                ):
                     print_line(line)
                     lines.append(line)
         finally:
@@ -293,6 +343,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=1, help="cold builds and bare stages a size")
     parser.add_argument("--folder", type=Path, help="text files to measure instead")
+    parser.add_argument("--dagster", action="store_true", help="also a run as users start it")
     parser.add_argument("--json", type=Path, default=RESULTS / "indexing.json")
     return parser.parse_args()
 

@@ -23,6 +23,7 @@ from rag_assets.indexing.observing import observe
 from rag_assets.model import Corpus, Generation, LocalFilesSettings, RunIdentity, bucket_of
 from rag_assets.settings import DatabaseUrls
 
+CORPUS = "measured"
 TEXT_FILES = ("**/*.md", "**/*.markdown", "**/*.txt")
 EDIT = "\n\nThis paragraph was added while the index was measured, for the {}th time.\n"
 
@@ -42,7 +43,7 @@ class Task:
 
     @property
     def corpus(self) -> Corpus:
-        return Corpus("measured", source=LocalFilesSettings(self.folder, include=TEXT_FILES))
+        return Corpus(CORPUS, source=LocalFilesSettings(self.folder, include=TEXT_FILES))
 
 
 @dataclass(frozen=True, slots=True)
