@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from threading import Lock
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, LiteralString, Self
 
 from rag_assets.adapters.postgres import queries
@@ -39,8 +40,14 @@ class PostgresRateLimits:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """What ended the connection comes out in our words, so it must be told of it."""
+        self._open.__exit__(kind, error, traceback)
 
     def take(self, tokens: int) -> float:
         with self._one_at_a_time:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rag_assets.adapters.postgres import generations, queries
@@ -36,9 +37,15 @@ class PostgresSearchIndex:
         self._connection = self._kept.enter_context(_reading(self._url))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """What ended the connection comes out in our words, so it must be told of it."""
         self._connection = None
-        self._kept.close()
+        self._kept.__exit__(kind, error, traceback)
 
     def published(self, corpus: str | None) -> PublishedIndex:
         with connect(self._url) as connection:
