@@ -100,6 +100,8 @@ class Strikes:
         match fault.action:
             case Action.KILL:
                 self._signal(signal.SIGKILL)
+                if link:  # what it was about to say dies with it
+                    link.cut()
             case Action.CUT if link:
                 link.cut()
             case Action.TERMINATE if link and link.backend:
