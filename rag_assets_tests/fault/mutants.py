@@ -18,7 +18,7 @@ from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.search import PostgresSearchIndex
 from rag_assets.errors import DatabaseError
-from rag_assets.indexing import observing, planning, requesting
+from rag_assets.indexing import judging, planning, requesting
 from rag_assets.model import DocumentState, Found, PublishedIndex
 from rag_assets.settings import DatabaseUrls
 
@@ -187,7 +187,7 @@ def _unplanned_end() -> None:
 
 
 def _all_believed() -> None:
-    _put(observing, "believed", lambda **_: True)
+    _put(judging, "believed", lambda **_: True)
 
 
 def _no_order() -> None:
@@ -222,7 +222,7 @@ MUTANTS: dict[str, Breaks] = {
         "documents", "request_bucket", "SELECT 1"
     ),
     "a hint is forgotten that came after the look": _sql(
-        "documents", "forget_hints", "AND h.seq <= d.seq", ""
+        "documents", "forget_hints", "o.seq <= d.seq", "true"
     ),
     "lost rows are not missed": _sql(
         "index",
@@ -231,7 +231,9 @@ MUTANTS: dict[str, Breaks] = {
         "coalesce(m.chunks, 0)",
     ),
     # I2
-    "old rows go before new ones come": _untransacted(PostgresIndex, "merge"),
+    "old rows go before new ones come": _all(
+        _untransacted(PostgresIndex, "merge"), _void("index", "open_tables", "SELECT 1")
+    ),
     # I3
     "no lock and no fence": _all(
         _void("documents", "hold_bucket", "SELECT 1"),
