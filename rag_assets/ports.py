@@ -173,6 +173,10 @@ class HeldBuckets(Protocol):
     def never_recorded(self) -> Collection[int]: ...
 
     @property
+    def unanswered(self) -> Collection[int]:
+        """Those that a run left to a holder which has not looked at the source since."""
+
+    @property
     def since(self) -> datetime:
         """The store's clock, before the source is looked at."""
 

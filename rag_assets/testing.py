@@ -210,6 +210,7 @@ class InMemoryDocuments:
     epochs: dict[int, int] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     requested: Counter[int] = field(default_factory=Counter)
+    answered: Counter[int] = field(default_factory=Counter)
     held: set[int] = field(default_factory=set)
     approval: tuple[int, datetime] | None = None
     judged_since: datetime | None = None
@@ -271,6 +272,7 @@ class InMemoryHold:
     def __exit__(self, *raised: object) -> None:
         self._store.held -= set(self._held.buckets)
         if raised[0] is None:
+            self._store.answered.update(self._held.asked)
             self.asked_again = [
                 bucket
                 for bucket in self._held.buckets
@@ -288,11 +290,18 @@ class HeldInMemory:
         self.buckets = buckets
         self.since = store.now
         self.requested = Counter(store.requested)
+        self.asked = {
+            bucket: store.requested[bucket] - store.answered[bucket] for bucket in buckets
+        }
         self._epochs = {bucket: store.epochs.get(bucket, 0) for bucket in buckets}
 
     @property
     def never_recorded(self) -> list[int]:
         return [bucket for bucket in self.buckets if bucket not in self._store.complete]
+
+    @property
+    def unanswered(self) -> list[int]:
+        return [bucket for bucket in self.buckets if self.asked[bucket]]
 
     def marks(
         self,

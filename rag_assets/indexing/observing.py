@@ -63,7 +63,7 @@ def observe(
 
     The source is looked at only after the buckets are held, so what is recorded is never older. A
     run that leaves a bucket to this one asks for another look, which is taken before this ends.
-    With `hinted`, only the documents that were hinted at are looked at.
+    With `hinted`, only the documents that were hinted at are looked at, unless that is too little.
 
     The first parser is the corpus's own; the others are those of generations that still live.
     """
@@ -74,7 +74,7 @@ def observe(
         with hold as held:
             if held.buckets:
                 look = _Look(corpus, source, reading, held)
-                tallies = look.recorded(hinted=hinted and not held.never_recorded)
+                tallies = look.recorded(hinted=hinted and not look.must_list)
                 for bucket, tally in tallies.items():
                     found[bucket] = _together(found.get(bucket), tally)
         if not hold.asked_again:
@@ -94,6 +94,13 @@ class _Look:
     source: Source
     reading: Reading
     held: HeldBuckets
+
+    @property
+    def must_list(self) -> bool:
+        """Hints do not tell all there is to look at, or not whether the source lists anything."""
+        held = self.held
+        approved = held.withheld() and held.approved()
+        return bool(held.never_recorded or held.unanswered or approved)
 
     def recorded(self, *, hinted: bool) -> dict[int, Tally]:
         """First what is there is read and recorded; then it can be judged what is gone."""
@@ -123,12 +130,9 @@ class _Look:
         return tallies
 
     def _seen(self, hints: Sequence[Hint], *, hinted: bool) -> Seen:
-        """Of hinted runs also what was withheld, once somebody has approved it."""
         if not hinted:
             return listed(self.source, buckets=self.held.buckets, of_buckets=self.corpus.buckets)
         keys = {hint.doc_id for hint in hints}
-        if self.held.approved():
-            keys |= set(self.held.withheld())
         return looked_at(self.source, keys, of_buckets=self.corpus.buckets)
 
     def _describe(self, bucket: int, descriptions: Sequence[SourceObject]) -> None:

@@ -322,8 +322,10 @@ def test_a_run_that_fails_does_not_answer(chain: Chain, corpus: Corpus) -> None:
         fails()
     assert counters(chain) == {0: (1, 0)}
     with documents.hold(corpus, [0], LATER, wait=False) as second:
-        assert second.buckets == [0]
+        assert second.buckets == second.unanswered == [0]
     assert counters(chain) == {0: (1, 1)}
+    with documents.hold(corpus, [0], LATER, wait=False) as third:
+        assert third.unanswered == []
 
 
 def test_a_bucket_that_was_only_asked_for_was_never_recorded(chain: Chain, corpus: Corpus) -> None:

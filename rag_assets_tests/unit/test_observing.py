@@ -1,6 +1,7 @@
 """What is recorded of a source, without a database."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -507,6 +508,20 @@ def test_a_bucket_that_was_never_looked_at_is_listed_though_only_hints_were_aske
     assert set(records.documents) == {"a.md", "b.md"}
 
 
+def test_a_look_that_was_left_to_a_run_which_died_is_taken_by_the_next_whatever_it_is_for() -> None:
+    records, source = Records(), InMemorySource({"a.md": b"A"})
+    looked(source, records)
+    source.contents["b.md"] = b"B"
+    with suppress(SourceError), records.hold(CORPUS, range(4), RUN):
+        assert looked(source, records, wait=False) == {}
+        raise SourceError("The holder dies.")
+    looked(source, records, hinted=True)
+    assert live(records) == {"a.md", "b.md"}
+    told = Told(source.contents)
+    looked(told, records, hinted=True)
+    assert told.happened == []
+
+
 def test_a_hint_stays_until_the_source_shows_the_number_that_was_hinted_at() -> None:
     records, source = Records(), InMemorySource({"a.md": b"A"}, revs={"a.md": 1})
     looked(source, records)
@@ -690,6 +705,17 @@ def test_an_empty_listing_deletes_nothing_whatever_was_approved(
     observed = looked(InMemorySource(), records)
     assert (total(observed, "deleted"), total(observed, "withheld")) == (0, 100)
     assert {why for why, _ in records.withheld.values()} == {WhyWithheld.EMPTY}
+    assert len(live(records)) == 100
+
+
+def test_a_hinted_run_deletes_nothing_from_a_source_that_lists_nothing_whatever_was_approved(
+    hundred: tuple[Records, Told],
+) -> None:
+    records, _ = hundred
+    records.add_hints([f"{n}.md" for n in range(30)])
+    assert total(looked(InMemorySource(), records, hinted=True), "withheld") == 30
+    records.approve_deletions(up_to=1000)
+    assert total(looked(InMemorySource(), records, hinted=True), "deleted") == 0
     assert len(live(records)) == 100
 
 

@@ -35,7 +35,7 @@ SELECT set_config('enable_seqscan', 'off', false);
 
 -- name: fences
 -- The fence as it was before the source was looked at, and how often the bucket had been asked for.
-SELECT bucket, epoch, version, requested FROM buckets
+SELECT bucket, epoch, version, requested, answered FROM buckets
 WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
 
 -- name: answer
@@ -235,13 +235,14 @@ SELECT doc_id, seq, rev FROM hints
 WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) ORDER BY seq;
 
 -- name: forget_hints
--- Each up to the seq that was looked at: the same key may have been hinted at anew.
+-- Each up to the seq that was looked at: the same key may have been hinted at anew. (That is asked of
+-- the row itself too, for it may change while its lock is waited for.)
 DELETE FROM hints h
-WHERE h.ctid = ANY (ARRAY(
+WHERE h.seq = ANY (%(seq)s::bigint[]) AND h.ctid = ANY (ARRAY(
     SELECT o.place FROM unnest(%(doc_id)b::text[], %(seq)s::bigint[]) d (doc_id, seq)
     CROSS JOIN LATERAL (SELECT o.ctid AS place, o.seq FROM hints o
                         WHERE o.corpus = %(corpus)s AND o.doc_id = d.doc_id OFFSET 0) o
-    WHERE o.seq <= d.seq));
+    WHERE o.seq = d.seq));
 
 -- name: add_hints
 -- A hint that is there already gets a new seq, so that a run that has read it leaves it.

@@ -230,6 +230,7 @@ class HeldPostgresBuckets:
         self._epochs: dict[int, int] = {row["bucket"]: row["epoch"] for row in fences}
         self._versions: dict[int, int] = {row["bucket"]: row["version"] for row in fences}
         self._requested: dict[int, int] = {row["bucket"]: row["requested"] for row in fences}
+        self.unanswered = [row["bucket"] for row in fences if row["answered"] < row["requested"]]
 
     @property
     def never_recorded(self) -> list[int]:
