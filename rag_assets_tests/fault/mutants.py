@@ -221,8 +221,9 @@ MUTANTS: dict[str, Breaks] = {
     "a run that leaves a bucket to another forgets it": _void(
         "documents", "request_bucket", "SELECT 1"
     ),
-    "a hint is forgotten that came after the look": _sql(
-        "documents", "forget_hints", "o.seq <= d.seq", "true"
+    "a hint is forgotten that came after the look": _all(
+        _sql("documents", "forget_hints", "o.seq = d.seq", "true"),
+        _sql("documents", "forget_hints", "h.seq = ANY (%(seq)s::bigint[])", "%(seq)s IS NOT NULL"),
     ),
     "lost rows are not missed": _sql(
         "index",
