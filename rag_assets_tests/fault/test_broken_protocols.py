@@ -4,7 +4,7 @@ import pytest
 
 from rag_assets_tests.fault.broken import BROKEN_PROTOCOLS, BrokenProtocol
 from rag_assets_tests.fault.mutants import MUTANTS, READERS
-from rag_assets_tests.fault.scenes import play
+from rag_assets_tests.fault.scenes import Scene, play
 from rag_assets_tests.fault.upgrades import killed_upgrade, statements
 from rag_assets_tests.fault.world import World
 from rag_assets_tests.fixtures.releases import RELEASES, pending
@@ -12,6 +12,9 @@ from rag_assets_tests.fixtures.releases import RELEASES, pending
 SEED = 7
 UNRECORDED = "a migration is recorded apart from what it does"
 PROMISES = [f"I{number}" for number in range(1, 14)]
+SCENES: dict[str, Scene] = {
+    getattr(each.scene, "__name__", repr(each.scene)): each.scene for each in BROKEN_PROTOCOLS
+}
 
 
 def name(broken: BrokenProtocol) -> str:
@@ -26,9 +29,9 @@ def test_a_broken_protocol_is_found(broken: BrokenProtocol, ground: World) -> No
     assert broken.promise in {each.promise for each in findings.broken}, told
 
 
-@pytest.mark.parametrize("scene", {each.scene for each in BROKEN_PROTOCOLS}, ids=repr)
-def test_the_real_protocol_is_not_suspected(scene: object, ground: World) -> None:
-    findings = play(ground, scene, seed=SEED)  # type: ignore[arg-type]  # a set of scenes
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_the_real_protocol_is_not_suspected(scene: Scene, ground: World) -> None:
+    findings = play(ground, scene, seed=SEED)
     assert findings.clean, [str(each) for each in findings.broken]
 
 

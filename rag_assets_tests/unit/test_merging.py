@@ -55,7 +55,6 @@ def done(plan: MergePlan) -> set[str]:
             {"waiting", "restore"},
         ),
     ],
-    ids=str,
 )
 def test_each_difference_has_its_remedy(each: Comparison, expected: set[str]) -> None:
     assert done(plan_of(each)) == expected
