@@ -38,7 +38,7 @@ down: venv ## Stop all that `make up` and `make demo` started
 	@$(RAG_ASSETS) down
 
 test: venv ## Run all tests
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

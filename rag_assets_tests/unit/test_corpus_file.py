@@ -292,8 +292,10 @@ SETTINGS = [
     (
         "parser: markdown",
         "parser: epub",
-        "9: attributes.parser: unknown name 'epub'; known are auto, markdown, text, html, pdf,"
-        " docx",
+        (
+            "9: attributes.parser: unknown name 'epub'; known are auto, markdown, text, html,"
+            " pdf, docx"
+        ),
     ),
     (
         "wordllama:l2",
