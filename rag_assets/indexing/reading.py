@@ -40,7 +40,7 @@ class Batch:
     texts: list[StoredText] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
-    """Documents that the corpus's own parser has no text of."""
+    """Documents that cannot be read, or that the corpus's own parser has no text of."""
 
 
 Titles = Mapping[tuple[bytes, str], str]
@@ -73,14 +73,21 @@ class Reading:
     ) -> Batch:
         """Parses what is not stored yet under its content, as a rename, a copy or a touch is."""
         batch = Batch()
-        readable = []
-        for each in contents:
-            if isinstance(each.bytes, bytes):
-                key = content_hash(each.bytes, doc_id=each.of.doc_id)
-                readable.append((each.of, key, each.bytes))
-            elif each.bytes is not None:
-                self._unread(each.of, known.get(each.of.doc_id), each.bytes, batch)
-        titles = titles_of({key for _, key, _ in readable}, self.parsers) if readable else {}
+        readable = [
+            (each.of, content_hash(each.bytes, doc_id=each.of.doc_id), each.bytes)
+            for each in contents
+            if isinstance(each.bytes, bytes)
+        ]
+        unread = [
+            (each.of, known.get(each.of.doc_id), each.bytes)
+            for each in contents
+            if isinstance(each.bytes, SourceError)
+        ]
+        keys = {key for _, key, _ in readable}
+        keys |= {before.content_hash for _, before, _ in unread if before is not None}
+        titles = titles_of(keys, self.parsers) if keys else {}
+        for of, before, error in unread:
+            self._unread(of, before, error, titles, batch)
         for of, key, parsed in self._parsed(readable, titles):
             self._assemble(of, key, parsed, titles, batch)
         return batch
@@ -111,32 +118,50 @@ class Reading:
         titles: Titles,
         batch: Batch,
     ) -> None:
-        """The document is dead when its own parser fails; another's failure is a letter only."""
-        own = self.parsers[0]
-        document = replace(self._document(of, key), title=titles.get((key, own)) or of.doc_id)
+        """The document is dead when no parser has a text of it.
+
+        One parser's failure is a letter, which keeps it out of that parser's generations: a new
+        parser never takes it from those that another has read it for.
+        """
+        found = {parser: titles[key, parser] for parser in self.parsers if (key, parser) in titles}
         for parser, outcome in parsed.items():
             if isinstance(outcome, ParsedDocument):
                 batch.texts.append(StoredText(key, parser, outcome))
-                if parser == own:
-                    document = replace(document, title=outcome.title or of.doc_id)
+                found[parser] = outcome.title
             else:
-                letter = self._letter(of, Stage.PARSE, outcome)
-                batch.dead_letters.append(replace(letter, subject=parser, content_hash=key))
-                if parser == own:
-                    document = replace(document, state=DocumentState.DEAD)
-                    batch.dead.add(of.doc_id)
+                self._unparsed(of, key, parser, outcome, batch)
+        best = next((found[parser] for parser in self.parsers if parser in found), "")
+        document = replace(self._document(of, key), title=best or of.doc_id)
+        if not found:
+            document = replace(document, state=DocumentState.DEAD)
         batch.documents.append(document)
+
+    def _unparsed(
+        self, of: SourceObject, key: bytes, parser: str, error: Exception, batch: Batch
+    ) -> None:
+        letter = self._letter(of, Stage.PARSE, error)
+        batch.dead_letters.append(replace(letter, subject=parser, content_hash=key))
+        if parser == self.parsers[0]:
+            batch.dead.add(of.doc_id)
 
     def _unread(
         self,
         of: SourceObject,
         before: ObservedDocument | None,
         error: SourceError,
+        titles: Titles,
         batch: Batch,
     ) -> None:
-        """What was read before stays, and no hash vouches for it until it can be read again."""
+        """What was read before stays, and no hash vouches for it until it can be read again.
+
+        A parser that has no text of it yet cannot make one, and need not be waited for.
+        """
         if before is not None and before.state is DocumentState.LIVE:
             now = replace(before, source_hash=b"", uri=of.uri, rev=of.rev, acl=self.corpus.acl)
+            now = replace(now, parser=self.parsers[0])
+            for parser in self.parsers:
+                if (key := before.content_hash, parser) not in titles:
+                    self._unparsed(of, key, parser, error, batch)
         else:
             now = replace(self._document(of, b""), source_hash=b"", state=DocumentState.DEAD)
         if now != before:

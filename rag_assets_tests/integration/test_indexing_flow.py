@@ -16,15 +16,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rag_assets import wiring
-from rag_assets.errors import SourceError
+from rag_assets.errors import SourceError, UnreadableDocumentError
+from rag_assets.indexing.observing import observe
+from rag_assets.indexing.parsing import DocumentParser, parser_of
 from rag_assets.model import (
     ChunkingSettings,
     Corpus,
     LocalFilesSettings,
+    ParsedDocument,
     SourceObject,
 )
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import InMemorySource
+from rag_assets.testing import InMemorySource, InProcessParsing
 from rag_assets_tests.integration.flow import Chain, rows, value, write
 
 NewDatabase = Callable[[], DatabaseUrls]
@@ -336,6 +339,46 @@ def test_what_was_read_before_stays_while_it_cannot_be_read(
         assert letter.attempts == attempts
         until_tried_again(unsure)
     assert unsure.holds()["rows"] == before
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyCellars:
+    """A new parser that can read next to nothing."""
+
+    inner: DocumentParser = field(default_factory=DocumentParser)
+    identity: str = "cellars@1"
+
+    def parse(self, content: bytes, *, doc_id: str) -> ParsedDocument:
+        if doc_id != "cellar.md":
+            raise UnreadableDocumentError(f"{doc_id} is no cellar.")
+        return self.inner.parse(content, doc_id=doc_id)
+
+
+def test_what_a_new_parser_cannot_read_stays_in_the_index_that_is_published(
+    built: Chain, corpus: Corpus
+) -> None:
+    built.publish()
+    published, new = built.newest, OnlyCellars()
+    before = built.holds(published)["rows"]
+    parsers = [new, parser_of(published.recipe.parser)]
+    observe(
+        corpus,
+        range(4),
+        source=wiring.source_of(corpus),
+        parsers=[parser.identity for parser in parsers],
+        parsing=InProcessParsing(parsers),
+        store=built.stores.documents,
+        run=built.run_identity,
+    )
+    candidate = replace(built, parser=new)
+    candidate.open()
+    candidate.cut()
+    candidate.embed()
+    candidate.merge()
+    assert built.holds(published)["rows"] == before
+    assert [row["doc_id"] for row in built.holds(built.newest)["served"]] == ["cellar.md"]
+    assert not built.stores.generations.unfinished(built.newest)
+    assert built.stores.verifying.verify("notes") == []
 
 
 def test_a_dead_letter_of_reading_goes_when_the_old_text_is_back(

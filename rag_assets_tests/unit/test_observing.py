@@ -333,11 +333,36 @@ def test_a_document_that_another_generations_parser_refuses_lives_with_a_letter_
     assert records.letters == {}
 
 
-def test_a_document_that_its_own_parser_refuses_is_dead_though_others_read_it() -> None:
-    records, source = Records(), InMemorySource({"a.md": b"A"})
-    looked(source, records, parsers=(Refusing("text"), TextParser("markdown")))
+def test_a_document_that_the_new_parser_refuses_lives_while_that_of_another_generation_reads_it() -> (
+    None
+):
+    records, source = Records(), InMemorySource({"a.md": b"# The title\n"})
+    old, new = TextParser("markdown"), Refusing("text")
+    looked(source, records, parsers=(old,))
+    observed = looked(source, records, parsers=(new, old))
+    document = records.documents["a.md"]
+    assert (document.state, document.title) == (DocumentState.LIVE, "The title")
+    assert records.letter("a.md").subject == document.parser == "text@1"
+    assert total(observed, "dead") == 1
+    assert total(looked(source, records, parsers=(new, old)), "unchanged") == 1
+    other_code = replace(RUN, code_version="code-2")
+    looked(source, records, parsers=(new,), run=other_code)
     assert records.documents["a.md"].state is DocumentState.DEAD
-    assert [parser for _, parser in records.texts] == ["markdown@1"]
+
+
+def test_what_cannot_be_read_when_a_parser_is_new_is_a_letter_of_that_parser_too() -> None:
+    records, source = Records(), Told({"a.md": b"A"})
+    old, new = TextParser("markdown"), TextParser("text")
+    looked(source, records, parsers=(old,))
+    source.locked = {"a.md"}
+    looked(source, records, parsers=(new, old))
+    stages = {(each.stage, each.subject) for each in records.letters.values()}
+    assert stages == {(Stage.READ, ""), (Stage.PARSE, "text@1")}
+    assert live(records) == {"a.md"}
+    source.locked = set()
+    looked(source, records, parsers=(new, old))
+    assert records.letters == {}
+    assert {parser for _, parser in records.texts} == {"markdown@1", "text@1"}
 
 
 class Counting(TextParser):

@@ -42,11 +42,15 @@ WHERE t.checksum <> sha256(convert_to(t.text, 'UTF8')) AND t.content_hash IN (
 ORDER BY subject;
 
 -- name: missing_texts
--- A live document is recorded with its text.
+-- A live document is recorded with its text, or with a letter that says why its parser has none.
 SELECT DISTINCT encode(d.content_hash, 'hex') AS subject
 FROM documents d
 WHERE d.corpus = %(corpus)s AND d.state = 'live' AND NOT EXISTS (
     SELECT FROM document_texts t WHERE t.content_hash = d.content_hash AND t.parser = d.parser)
+  AND NOT EXISTS (
+    SELECT FROM dead_letters l
+    WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.stage = 'parse'
+      AND l.subject = d.parser AND l.content_hash = d.content_hash)
 ORDER BY subject;
 
 -- name: chunks

@@ -341,7 +341,7 @@ class HeldPostgresBuckets:
             recording = _Recording(self._connection, which | {"version": version})
             recording.texts(texts)
             recording.documents([*documents, *described])
-            self._share_texts(documents)
+            self._share_texts(documents, dead_letters)
             recording.letters(documents, dead_letters)
             recording.hints(hints)
             recording.withheld(withheld)
@@ -362,13 +362,17 @@ class HeldPostgresBuckets:
     def _rows(self, name: str, **values: object) -> list[dict[str, Any]]:
         return self._connection.execute(_query(name), self._which | values).fetchall()
 
-    def _share_texts(self, documents: Sequence[ObservedDocument]) -> None:
+    def _share_texts(
+        self, documents: Sequence[ObservedDocument], letters: Sequence[DeadLetter]
+    ) -> None:
         """A text that was stored already is not written again: it must still be there."""
+        unparsed = {(each.doc_id, each.subject) for each in letters if each.stage is Stage.PARSE}
         live = sorted(  # locked in one order everywhere
             {
                 (document.content_hash, document.parser)
                 for document in documents
                 if document.state is DocumentState.LIVE
+                and (document.doc_id, document.parser) not in unparsed
             }
         )
         found = self._rows(
