@@ -36,8 +36,12 @@ SELECT end_generation(%(generation)s, %(state)s);
 SELECT build_vector_index(%(generation)s);
 
 -- name: build_settings
--- Room and hands for building a graph; local to the transaction.
-SELECT set_config('maintenance_work_mem', %(memory)s, true),
+-- Room and hands for building a graph, never less than the server gives by itself; local to the
+-- transaction.
+SELECT set_config('maintenance_work_mem',
+                  greatest(pg_size_bytes(%(memory)s),
+                           pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB',
+                  true),
        set_config('max_parallel_maintenance_workers', '2', true);
 
 -- name: unfinished
