@@ -196,7 +196,7 @@ class HeldBuckets(Protocol):
     def hints(self) -> Sequence[Hint]: ...
 
     def dead_letters(self) -> Sequence[DeadLetter]:
-        """Of reading and parsing."""
+        """Of reading and parsing; of cutting and embedding, those of another code."""
 
     def erased(self) -> Collection[bytes]:
         """SHA-256 of the ids of documents that must never come back."""

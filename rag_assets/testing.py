@@ -342,7 +342,10 @@ class HeldInMemory:
             letter
             for letter in self._store.letters.values()
             if self._bucket(letter.doc_id) in self.buckets
-            and letter.stage in (Stage.READ, Stage.PARSE)
+            and (
+                letter.stage in (Stage.READ, Stage.PARSE)
+                or letter.code_version != self._run.code_version
+            )
         ]
 
     def erased(self) -> frozenset[bytes]:
@@ -445,7 +448,10 @@ class HeldInMemory:
             for key, letter in list(self._store.letters.items()):
                 of_reading = letter.stage in (Stage.READ, Stage.PARSE)
                 void = (
-                    key not in new if of_reading else letter.content_hash != document.content_hash
+                    key not in new
+                    if of_reading
+                    else letter.content_hash != document.content_hash
+                    or (letter.code_version != self._run.code_version and not letter.dropped)
                 )
                 if key[0] == document.doc_id and (void or document.state is DocumentState.DELETED):
                     del self._store.letters[key]

@@ -122,8 +122,9 @@ def _is_behind(found: SourceObject, mark: Mark) -> bool:
 
 
 def _reopens(letter: DeadLetter, found: SourceObject, made: _Planning) -> bool:
-    if letter.source_hash != found.source_hash:
-        return True
+    of_reading = letter.stage in (Stage.READ, Stage.PARSE)
+    if of_reading and letter.source_hash != found.source_hash:
+        return True  # the others speak of a content, whatever the source says of it
     due = letter.retry_at is not None and letter.retry_at <= made.now
     return not letter.dropped and (due or letter.code_version != made.code_version)
 

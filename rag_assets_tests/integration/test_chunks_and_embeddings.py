@@ -1,20 +1,40 @@
 """What is kept under the hash of what it was made from."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 
-from rag_assets.errors import EmbeddingError
-from rag_assets.model import Chunk, ChunkSet, Corpus, DeadLetter, Stage
-from rag_assets.ports import Vectors
+from rag_assets.errors import EmbeddingError, RejectedInputError
+from rag_assets.indexing.embedding import embed
+from rag_assets.model import (
+    Chunk,
+    ChunkingSettings,
+    ChunkSet,
+    Corpus,
+    DeadLetter,
+    InputKind,
+    RunIdentity,
+    Stage,
+)
+from rag_assets.ports import ProviderAnswer, Vectors
 from rag_assets.settings import DatabaseUrls
-from rag_assets.testing import InMemorySource
-from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
+from rag_assets.testing import InMemorySource, LocalProvider
+from rag_assets_tests.integration.flow import (
+    RUN,
+    Chain,
+    CountingEmbedder,
+    patient,
+    rows,
+    value,
+    write,
+)
 
 TEXTS_A_REQUEST = 256
 """Of `LocalProvider`."""
@@ -328,3 +348,64 @@ def test_an_unfinished_text_is_streamed_in_pieces_of_bounded_size(
     batches = list(chain.stores.embeddings.unembedded(chain.newest, range(4), at_once=100))
     assert [len(batch) for batch in batches] == [100, 100, 50, 0]
     assert len({chunk.text_hash for batch in batches for chunk in batch}) == 250
+
+
+# --- a model that takes no long text --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShortOfBreath(LocalProvider):
+    """Refuses texts that are too long for it."""
+
+    longest: int = 350
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        if any(len(text) > self.longest for text in texts):
+            raise RejectedInputError("It is too long.")
+        return LocalProvider.request(self, texts, kind)
+
+
+def embedded_by(chain: Chain, *, longest: int, run: RunIdentity = RUN) -> int:
+    """A run with such a model; how many vectors it gave."""
+    chain = replace(chain, run_identity=run)
+    chain.observe(), chain.open(), chain.cut()
+    embedder = patient(ShortOfBreath(chain.embedder, longest=longest))
+    texts = sum(
+        embed(
+            each,
+            range(chain.corpus.buckets),
+            embedder=embedder,
+            store=chain.stores.embeddings,
+            letters=chain.stores.documents,
+            run=run,
+        ).texts
+        for each in chain.living
+    )
+    chain.merge()
+    return texts
+
+
+@pytest.fixture
+def too_long(database: DatabaseUrls, corpus: Corpus, folder: Path) -> Chain:
+    write(folder, long="# Long\n\n" + " ".join(f"Sentence {n} is here." for n in range(200)))
+    chain = Chain(database, corpus)
+    embedded_by(chain, longest=350)
+    [letter] = chain.stores.documents.dead_letters("notes")
+    assert letter.stage == Stage.EMBED
+    assert embedded_by(chain, longest=10_000) == 0  # it is not asked again
+    return chain
+
+
+def test_a_document_that_a_model_refused_is_tried_again_when_it_is_cut_otherwise(
+    too_long: Chain,
+) -> None:
+    small = too_long.with_settings(chunking=ChunkingSettings(min_chars=100, max_chars=300))
+    assert embedded_by(small, longest=350) > 10
+    assert not small.stores.generations.unfinished(small.newest)
+    assert [row["doc_id"] for row in small.holds()["served"]] == ["long.md"]
+
+
+def test_a_document_that_a_model_refused_is_tried_again_by_another_code(too_long: Chain) -> None:
+    assert embedded_by(too_long, longest=10_000, run=replace(RUN, code_version="code-2")) > 0
+    assert too_long.stores.documents.dead_letters("notes") == []
+    assert [row["doc_id"] for row in too_long.holds()["served"]] == ["long.md"]

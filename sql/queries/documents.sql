@@ -173,17 +173,18 @@ ON CONFLICT (corpus, doc_id) WHERE last_seen_at IS NULL DO NOTHING;
 
 -- name: clear_dead_letters
 -- Of documents that left, or that were read just now and did not fail there again; a letter of a
--- later stage speaks of one content, and is void with it.
+-- later stage speaks of one content and one code, and is void with either.
 DELETE FROM dead_letters v
 WHERE v.ctid = ANY (ARRAY(
     SELECT l.place
     FROM unnest(%(doc_id)b::text[], %(content_hash)b::bytea[], %(state)b::text[])
          d (doc_id, content_hash, state)
     CROSS JOIN LATERAL (
-        SELECT o.ctid AS place, o.doc_id, o.stage, o.subject, o.content_hash FROM dead_letters o
+        SELECT o.ctid AS place, o.* FROM dead_letters o
         WHERE o.corpus = %(corpus)s AND o.doc_id = d.doc_id OFFSET 0) l
     WHERE d.state = 'deleted'
-       OR (l.stage IN ('chunk', 'embed') AND l.content_hash IS DISTINCT FROM d.content_hash)
+       OR (l.stage IN ('chunk', 'embed') AND (l.content_hash IS DISTINCT FROM d.content_hash
+           OR (l.code_version <> %(by_code)s AND NOT l.dropped)))
        OR (l.stage IN ('read', 'parse') AND NOT EXISTS (
                SELECT FROM unnest(%(failed)b::text[], %(stage)b::text[], %(subject)b::text[])
                            f (doc_id, stage, subject)
@@ -219,7 +220,8 @@ SET error = excluded.error, reason = excluded.reason, code_version = excluded.co
 SELECT doc_id, stage, subject, error, reason, code_version, attempts, content_hash, source_hash,
        first_seen_at, last_seen_at, retry_at, dropped
 FROM dead_letters
-WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s) AND stage IN ('read', 'parse');
+WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s)
+  AND (stage IN ('read', 'parse') OR code_version <> %(code_version)s);
 
 -- name: now
 -- The clock that all runs share.

@@ -3,7 +3,7 @@
 -- name: unembedded
 -- Chunks of documents that changed since this generation last followed their bucket, and whose text
 -- this model has never seen, each text once, in the order of the hashes. What the model refuses is
--- left alone. Each thing is looked up by its key: that few documents changed is nothing a plan can
+-- left alone, until it is cut otherwise. Each thing is looked up by its key: that few documents changed is nothing a plan can
 -- know, and it would read all vectors.
 SELECT DISTINCT ON (c.text_hash) c.ord, c.text, c.start_char AS start, c.end_char AS "end",
        c.heading_path, c.page, c.tokens
@@ -21,7 +21,11 @@ WHERE (SELECT 1 FROM embeddings e
          AND e.model = %(embedder)s AND e.text_hash = c.text_hash) IS NULL
   AND NOT EXISTS (SELECT FROM dead_letters l
                   WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id AND l.stage = 'embed'
-                    AND l.subject = %(embedder)s AND l.content_hash = d.content_hash)
+                    AND l.subject = %(embedder)s AND l.content_hash = d.content_hash
+                    AND NOT EXISTS (
+                        SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
+                        AND n.parser = %(parser)s AND n.chunker = %(chunker)s
+                        AND n.created_at > l.last_seen_at))
 ORDER BY c.text_hash;
 
 -- name: wait_for_models
@@ -125,7 +129,11 @@ WHERE k.corpus = %(corpus)s AND d.state = 'live'
                   WHERE e.scope = k.scope AND e.model = %(embedder)s AND e.text_hash = c.text_hash)
   AND NOT EXISTS (SELECT FROM dead_letters l
                   WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.stage = 'embed'
-                    AND l.subject = %(embedder)s AND l.content_hash = d.content_hash);
+                    AND l.subject = %(embedder)s AND l.content_hash = d.content_hash
+                    AND NOT EXISTS (
+                        SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
+                        AND n.parser = %(parser)s AND n.chunker = %(chunker)s
+                        AND n.created_at > l.last_seen_at));
 
 -- name: count_embeddings
 -- For people: how many texts of each bucket have their vector.

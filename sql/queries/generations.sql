@@ -63,7 +63,11 @@ SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus AND
                 WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id
                   AND l.content_hash = d.content_hash
                   AND (l.stage, l.subject) IN (('parse', g.parser), ('chunk', g.chunker),
-                                               ('embed', g.embedder)))
+                                               ('embed', g.embedder))
+                  AND NOT EXISTS (
+                      SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
+                      AND n.parser = g.parser AND n.chunker = g.chunker
+                      AND n.created_at > l.last_seen_at))
             THEN s.doc_id IS NOT NULL
             ELSE (s.content_hash, s.uri, s.title, s.acl)
                  IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl) END)

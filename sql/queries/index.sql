@@ -44,6 +44,7 @@ ORDER BY doc_id;
 
 -- name: compare
 -- Observed against served, document by document. Ready, and restorable: every vector is there.
+-- A letter says nothing of chunks that were cut after it.
 -- Vectors are looked up one by one: a join may be planned as a pass over all of a model's vectors.
 SELECT n.doc_id, d.state, coalesce(d.version, 0) AS version,
        d.content_hash, d.uri, d.title, d.acl,
@@ -53,7 +54,11 @@ SELECT n.doc_id, d.state, coalesce(d.version, 0) AS version,
                WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id
                  AND l.content_hash = d.content_hash
                  AND (l.stage, l.subject) IN (('parse', %(parser)s), ('chunk', %(chunker)s),
-                                              ('embed', %(embedder)s))) AS poison,
+                                              ('embed', %(embedder)s))
+                 AND NOT EXISTS (
+                     SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
+                     AND n.parser = %(parser)s AND n.chunker = %(chunker)s
+                     AND n.created_at > l.last_seen_at)) AS poison,
        CASE
        WHEN s.doc_id IS NULL THEN NOT EXISTS (SELECT FROM {index} i WHERE i.doc_id = n.doc_id)
        -- Written anew anyway.

@@ -272,7 +272,8 @@ class HeldPostgresBuckets:
         return [Hint(**row) for row in self._rows("pending_hints")]
 
     def dead_letters(self) -> list[DeadLetter]:
-        return [_letter(row) for row in self._rows("reopening")]
+        code = self._run.code_version
+        return [_letter(row) for row in self._rows("reopening", code_version=code)]
 
     def erased(self) -> frozenset[bytes]:
         return frozenset(row["doc_hash"] for row in self._rows("erased"))
@@ -444,6 +445,7 @@ class _Recording:
                 "doc_id": [document.doc_id for document in documents],
                 "content_hash": [document.content_hash for document in documents],
                 "state": [str(document.state) for document in documents],
+                "by_code": self._which["code_version"],
             }
             self._execute("clear_dead_letters", columns | seen)
         if letters:
