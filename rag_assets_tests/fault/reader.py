@@ -15,6 +15,7 @@ from rag_assets_tests.fault.worker import DIMENSIONS
 from rag_assets_tests.services.vectors import vector_of
 
 PAUSE_S = 0.01
+CATCH_UP_S = 10.0
 QUESTION = "Whither?"
 """No document has a word of it: all is found by its vector."""
 
@@ -64,6 +65,16 @@ class Reader:
         self.reads += 1
         if not self.snapshots or self.snapshots[-1] != snapshot:
             self.snapshots.append(snapshot)
+
+    def catch_up(self) -> None:
+        """Waits for a request that began after this, answered or refused."""
+        asked, ends_at = self._asked, time.monotonic() + CATCH_UP_S
+        while self._asked < asked + 2 and time.monotonic() < ends_at:
+            time.sleep(PAUSE_S)
+
+    @property
+    def _asked(self) -> int:
+        return self.reads + self.refused.total() + len(self.broken)
 
     def _poll(self) -> None:
         while not self._over.is_set():

@@ -51,6 +51,7 @@ class Killed:
         for _ in range(2):
             trial.edit_all_ways()
             trial.run(Fault(self.action, self.at))
+            trial.let_read()
         trial.rest()
         trial.judge_all()
 

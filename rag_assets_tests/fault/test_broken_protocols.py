@@ -10,6 +10,7 @@ from rag_assets_tests.fault.world import World
 from rag_assets_tests.fixtures.releases import RELEASES, pending
 
 SEED = 7
+TRIALS = 4
 UNRECORDED = "a migration is recorded apart from what it does"
 PROMISES = [f"I{number}" for number in range(1, 14)]
 SCENES: dict[str, Scene] = {
@@ -23,10 +24,15 @@ def name(broken: BrokenProtocol) -> str:
 
 @pytest.mark.parametrize("broken", BROKEN_PROTOCOLS, ids=name)
 def test_a_broken_protocol_is_found(broken: BrokenProtocol, ground: World) -> None:
-    findings = play(ground, broken.scene, seed=SEED, mutant=broken.mutant)
-    told = [str(each) for each in findings.broken]
-    assert not [each for each in told if "NotThereError" in each]
-    assert broken.promise in {each.promise for each in findings.broken}, told
+    """In one of a few trials: some can only be seen when a reader comes at the right moment."""
+    told: list[str] = []
+    for trial in range(TRIALS):
+        findings = play(ground, broken.scene, seed=SEED + trial, mutant=broken.mutant)
+        told += [str(each) for each in findings.broken]
+        assert not [each for each in told if "NotThereError" in each]
+        if broken.promise in {each.promise for each in findings.broken}:
+            return
+    pytest.fail(f"{broken.promise} was not found broken; found was {told}")
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)

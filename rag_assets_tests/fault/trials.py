@@ -242,6 +242,10 @@ class Trial:
     def watch(self) -> None:
         self._watching.enter_context(self._reader)
 
+    def let_read(self) -> None:
+        """Whatever a fault has left behind, a reader sees it."""
+        self._reader.catch_up()
+
     @property
     def watched(self) -> Counter[str]:
         """The statements of the latest run."""

@@ -148,6 +148,7 @@ HIDDEN = [
     "hints",
     "withheld_deletions",
     "erased_documents",
+    "embedding_claims",
     "rate_limits",
     "costs",
     "postings_1",

@@ -82,10 +82,13 @@ WHERE k.corpus = %(corpus)s
 ON CONFLICT DO NOTHING;
 
 -- name: drop_claims
--- Nobody needs to wait for these any more.
-DELETE FROM embedding_claims
-WHERE scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s) AND model = %(embedder)s
-  AND text_hash = ANY (%(text_hashes)s);
+-- Nobody needs to wait for these any more. Locked in the order in which they are claimed.
+DELETE FROM embedding_claims c
+USING (SELECT scope, model, text_hash FROM embedding_claims
+       WHERE scope = (SELECT scope FROM corpora WHERE corpus = %(corpus)s) AND model = %(embedder)s
+         AND text_hash = ANY (%(text_hashes)s)
+       ORDER BY text_hash FOR UPDATE) done
+WHERE (c.scope, c.model, c.text_hash) = (done.scope, done.model, done.text_hash);
 
 -- name: passages
 -- Where texts stand in live documents: those suffer when a text cannot be embedded.

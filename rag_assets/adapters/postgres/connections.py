@@ -85,6 +85,7 @@ def _explained(url: str) -> Iterator[None]:
         errors.QueryCanceled,
         errors.DeadlockDetected,
         errors.SerializationFailure,
+        errors.IdleInTransactionSessionTimeout,
     ) as error:
         raise DatabaseError(
             f"The database at {place} gave up waiting: {_first_line(error)}. Another run is at work"
