@@ -181,6 +181,7 @@ class _Look:
         judged = Judge(self.corpus, self.source, self.held).judged(documents, seen)
         before = self._by_bucket(self.held.withheld())
         revs = {hint.doc_id: hint.rev for hint in hints if hint.rev is not None}
+        renumbered = self._by_bucket(self._renumbered(revs))
         done = self._by_bucket({hint.doc_id: hint for hint in hints if not _ahead(hint, seen)})
         for bucket in self.held.buckets:
             leaving = [each for each in gone[bucket] if each not in judged.withheld]
@@ -192,18 +193,31 @@ class _Look:
             } | {each: judged.withheld[each] for each in gone[bucket] if each in judged.withheld}
             tallies[bucket].update(deleted=len(leaving), withheld=len(withheld))
             news = withheld != before.get(bucket, {})
-            if leaving or news or bucket in done or bucket in self.held.never_recorded:
+            ended = bucket in done or bucket in renumbered
+            if leaving or news or ended or bucket in self.held.never_recorded:
                 self.held.record(
                     bucket,
                     documents=[
-                        _tombstone(documents[each], revs.get(each))
-                        for each in leaving
-                        if each in documents
+                        *renumbered.get(bucket, {}).values(),
+                        *(
+                            _tombstone(documents[each], revs.get(each))
+                            for each in leaving
+                            if each in documents
+                        ),
                     ],
                     withheld=withheld if news else None,
                     approved=sum(each in judged.approved for each in leaving),
                     hints=list(done.get(bucket, {}).values()),
                 )
+
+    def _renumbered(self, revs: Mapping[str, int]) -> dict[str, ObservedDocument]:
+        """Tombstones of documents whose deletion turns out to have had a higher number."""
+        return {
+            doc_id: _tombstone(document, revs[doc_id])
+            for doc_id, document in self.held.known(list(revs)).items()
+            if document.state is DocumentState.DELETED
+            and (document.rev is None or document.rev < revs[doc_id])
+        }
 
     def _by_bucket(self, by_id: Mapping[str, Value]) -> dict[int, dict[str, Value]]:
         grouped: dict[int, dict[str, Value]] = {}

@@ -573,6 +573,20 @@ def test_a_deletion_that_was_hinted_at_with_its_number_is_not_undone_by_an_older
     assert live(records) == {"a.md"}
 
 
+def test_a_deletion_that_was_seen_before_it_was_told_gets_its_number() -> None:
+    records, source = Records(), InMemorySource({"a.md": b"A"}, revs={"a.md": 5})
+    looked(source, records)
+    late = InMemorySource({"a.md": b"B"}, revs={"a.md": 6})
+    source.contents.clear()
+    looked(InMemorySource({"b.md": b"B"}), records)  # lists something, so the deletion is believed
+    records.add_hints(["a.md"], revs={"a.md": 7})
+    looked(source, records, hinted=True)
+    assert records.hints == {}
+    assert records.documents["a.md"].rev == 7
+    looked(late, records)
+    assert records.documents["a.md"].state is DocumentState.DELETED
+
+
 # --- deletions ------------------------------------------------------------------------------------
 
 
