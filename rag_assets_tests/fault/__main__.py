@@ -11,11 +11,15 @@ import itertools
 import secrets
 import sys
 import time
+from contextlib import suppress
 
 from rag_assets_tests.fault.chance import random_trial
 from rag_assets_tests.fault.mutants import MUTANTS
 from rag_assets_tests.fault.report import Report
 from rag_assets_tests.fault.world import world
+
+SAY_EVERY = 10
+"""Trials."""
 
 
 def main() -> int:
@@ -24,11 +28,13 @@ def main() -> int:
     until = time.monotonic() + options.minutes * 60 if options.minutes else None
     report = Report()
     print(f"seed {first}", flush=True)
-    with world() as ground:
+    with world() as ground, suppress(KeyboardInterrupt):  # what was found until then is told
         for seed in itertools.count(first):
             report.add(random_trial(ground, seed, mutant=options.mutant))
             if not report.trials[-1].clean:
                 print(report.failures()[-1], flush=True)
+            if len(report.trials) % SAY_EVERY == 0:
+                print(f"{len(report.trials)} trials, {report.faults.total()} faults", flush=True)
             if time.monotonic() > until if until else len(report.trials) >= options.trials:
                 break
     print(report.text())
