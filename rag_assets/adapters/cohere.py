@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from rag_assets.adapters.model_server import ApiKey, saying
+from rag_assets.adapters.model_server import ApiKey, guessed_tokens, refusal, saying
 from rag_assets.errors import (
     EmbeddingError,
     ProviderBusyError,
-    ProviderRefusalError,
     RejectedInputError,
     WrongAnswerError,
 )
@@ -177,10 +176,7 @@ class CohereEmbeddings:
             return ProviderBusyError(told, headers=headers, too_many=status == TOO_MANY)
         if status in (BAD_REQUEST, TOO_LARGE, UNPROCESSABLE):
             return RejectedInputError(told)
-        return ProviderRefusalError(
-            f"{told} It was {self._key.name}. Nothing more is asked of it; what was paid for is"
-            " kept. See to the key, the account and the name of the model, then run again."
-        )
+        return refusal(told, self._key)
 
 
 def _may_pass(status: int) -> bool:
@@ -203,4 +199,4 @@ def _tokens(answer: Any, texts: Sequence[str]) -> int:
     counted = getattr(billed, "input_tokens", None)
     if isinstance(counted, int | float):
         return int(counted)
-    return sum(len(text.encode()) // 4 for text in texts)
+    return guessed_tokens(texts)

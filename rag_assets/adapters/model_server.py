@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rag_assets.errors import ConfigurationError
+from rag_assets.errors import ConfigurationError, ProviderRefusalError
 
 LONGEST_SAYING = 300
 REPEATED = 16
@@ -41,6 +41,19 @@ class ApiKey:
     @property
     def name(self) -> str:
         return f"the key in {self.variable}" if self.variable else "a request without a key"
+
+
+def refusal(told: str, key: ApiKey) -> ProviderRefusalError:
+    """A server that will answer nothing more, until somebody acts."""
+    return ProviderRefusalError(
+        f"{told} It was {key.name}. Nothing more is asked of it; what was paid for is kept. See to"
+        " the key, the account and the name of the model, then run again."
+    )
+
+
+def guessed_tokens(texts: Sequence[str]) -> int:
+    """For a server that does not count what it bills."""
+    return sum(len(text.encode()) // 4 for text in texts)
 
 
 def saying(message: object, *, key: str, texts: Sequence[str]) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from rag_assets.adapters.model_server import ApiKey, saying
+from rag_assets.adapters.model_server import ApiKey, guessed_tokens, refusal, saying
 from rag_assets.errors import (
     EmbeddingError,
     ProviderBusyError,
-    ProviderRefusalError,
     RejectedInputError,
     WrongAnswerError,
 )
@@ -177,10 +176,7 @@ class OpenAiEmbeddings:
             return ProviderBusyError(told, headers=headers, too_many=status == TOO_MANY)
         if not stops and status in (BAD_REQUEST, TOO_LARGE, UNPROCESSABLE):
             return RejectedInputError(told)
-        return ProviderRefusalError(
-            f"{told} It was {self._key.name}. Nothing more is asked of it; what was paid for is"
-            " kept. See to the key, the account and the name of the model, then run again."
-        )
+        return refusal(told, self._key)
 
 
 def _vector(value: object) -> "Vectors | None":
@@ -198,4 +194,4 @@ def _vector(value: object) -> "Vectors | None":
 def _tokens(answer: Any, texts: Sequence[str]) -> int:
     """What was billed; a guess where the server does not count."""
     counted = getattr(getattr(answer, "usage", None), "total_tokens", None)
-    return counted if isinstance(counted, int) else sum(len(text.encode()) // 4 for text in texts)
+    return counted if isinstance(counted, int) else guessed_tokens(texts)

@@ -118,11 +118,9 @@ class _Move:
         return moved
 
     def generation(self, number: int) -> None:
-        from psycopg import sql
-
         which = self._which | {"generation": number}
         self._run("move_indexed", generation=number)
-        rows = sql.SQL(_query("move_rows")).format(index=sql.Identifier(f"index_{number}"))
+        rows = queries.of_generation(_query("move_rows"), number)
         self._connection.execute(rows, which)
         self._run("forget_manifests", generation=number)
         self._run("rewrite_manifests", generation=number)

@@ -121,7 +121,9 @@ class _Erasure:
         for generation in self._generations:
             which = self._which | {"generation": generation.number}
             statements.append(
-                cursor.mogrify(_composed("proof_of_generation", generation.number), which)
+                cursor.mogrify(
+                    queries.of_generation(_query("proof_of_generation"), generation.number), which
+                )
             )
         found = [self.connection.execute(each.encode()).fetchone() for each in statements]
         return "\n\n".join(statements), sum(int(row["remaining"]) for row in found if row)
@@ -147,7 +149,9 @@ class _Erasure:
     def _served(self, generation: Generation, version: int | None) -> None:
         number = generation.number
         for name, table in (("erase_postings", "postings"), ("erase_rows", "index")):
-            deleted = self.connection.execute(_composed(name, number), self._which)
+            deleted = self.connection.execute(
+                queries.of_generation(_query(name), number), self._which
+            )
             self.erased[f"{table}_{number}"] = deleted.rowcount
         self._count("indexed_documents", self._run("erase_served", generation=number).rowcount)
         if version is not None:
@@ -197,15 +201,6 @@ def _vacuumed(owner_url: str, tables: Sequence[str]) -> set[str]:
             statement = sql.SQL(_query("vacuum")).format(table=sql.Identifier(table))
             connection.execute(statement)
     return set(own)
-
-
-def _composed(name: str, generation: int) -> Any:
-    from psycopg import sql
-
-    return sql.SQL(_query(name)).format(
-        index=sql.Identifier(f"index_{generation}"),
-        postings=sql.Identifier(f"postings_{generation}"),
-    )
 
 
 def _query(name: str) -> LiteralString:

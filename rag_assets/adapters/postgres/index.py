@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
@@ -271,7 +271,8 @@ class _Merging:
         )
 
     def execute(self, name: str, **parameters: object) -> "psycopg.Cursor[DictRow]":
-        return self._connection.execute(_composed(name, self._generation), self._which | parameters)
+        query = queries.of_generation(queries.load("index")[name], self._generation.number)
+        return self._connection.execute(query, self._which | parameters)
 
 
 class _BucketMerge:
@@ -417,13 +418,3 @@ def _exclusive_or(checksum: int, rows: Sequence[Mapping[str, Any]]) -> int:
 
 def _total(name: str, rows: Sequence[Mapping[str, Any]]) -> int:
     return sum(int(row[name]) for row in rows)
-
-
-def _composed(name: str, generation: Generation) -> Any:
-    from psycopg import sql
-
-    text: LiteralString = queries.load("index")[name]
-    return sql.SQL(text).format(
-        index=sql.Identifier(f"index_{generation.number}"),
-        postings=sql.Identifier(f"postings_{generation.number}"),
-    )

@@ -4,9 +4,12 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString, cast
 
 from rag_assets.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
 
 _BLOCK = re.compile(
     r"^-- name: (?P<name>\w+)\n(?P<body>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL
@@ -37,3 +40,14 @@ def load(stage: str) -> dict[str, LiteralString]:
         block["name"]: cast("LiteralString", block["body"].strip())
         for block in _BLOCK.finditer(text)
     }
+
+
+def of_generation(query: LiteralString, generation: int | None) -> "Composed":
+    """A query over the tables of one generation, `{index}`, `{postings}` and `{served}`."""
+    from psycopg import sql
+
+    return sql.SQL(query).format(
+        index=sql.Identifier(f"index_{generation}"),
+        postings=sql.Identifier(f"postings_{generation}"),
+        served=sql.Identifier(f"served_{generation}"),
+    )

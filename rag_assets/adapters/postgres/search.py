@@ -129,12 +129,7 @@ class _Request:
         )
 
     def _run(self, name: str, **parameters: object) -> "psycopg.Cursor[DictRow]":
-        from psycopg import sql
-
-        query = sql.SQL(queries.load("search")[name]).format(
-            index=sql.Identifier(f"index_{self._index.generation}"),
-            served=sql.Identifier(f"served_{self._index.generation}"),
-        )
+        query = queries.of_generation(queries.load("search")[name], self._index.generation)
         return self._connection.execute(query, self._parameters | parameters)
 
 

@@ -142,7 +142,7 @@ class _Verification:
         self._which |= {"scope": registered["scope"], "damaged": list[str]()}
         self._generations = living(connection, corpus)
         for generation in self._generations:
-            connection.execute(_composed("open_tables", generation.number))
+            connection.execute(queries.of_generation(_query("open_tables"), generation.number))
 
     def damages(self) -> Iterator[Damage]:
         yield from self._misplaced()
@@ -187,7 +187,7 @@ class _Verification:
 
     def _found(self, check: _Check, **which: Any) -> Iterator[Damage]:
         generation = which.get("generation")
-        statement = _composed(check.query, generation)
+        statement = queries.of_generation(_query(check.query), generation)
         rows = self._connection.execute(statement, self._which | which)
         if subjects := tuple(row["subject"] for row in rows):
             yield Damage(
@@ -263,15 +263,6 @@ def _to_rewrite(damages: Sequence[Damage], buckets: int) -> dict[int, dict[int, 
             else:
                 found[damage.generation][bucket_of(subject, buckets)].append(subject)
     return found
-
-
-def _composed(name: str, generation: int | None) -> Any:
-    from psycopg import sql
-
-    return sql.SQL(_query(name)).format(
-        index=sql.Identifier(f"index_{generation}"),
-        postings=sql.Identifier(f"postings_{generation}"),
-    )
 
 
 def _query(name: str) -> LiteralString:
