@@ -24,7 +24,7 @@ from benchmarks.measuring import Cost, Meter
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.indexing.batching import batches
 from rag_assets.indexing.chunking import LONGEST_LINE, stretches
-from rag_assets.model import ChunkingSettings, Corpus
+from rag_assets.model import ChunkingSettings, Corpus, LocalFilesSettings
 from rag_assets.ports import Vectors
 
 Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
@@ -156,6 +156,7 @@ class BareStages:
             )
 
     def _read(self, doc_id: str) -> str:
+        assert isinstance(self.corpus.source, LocalFilesSettings)
         content = (Path(self.corpus.source.path) / doc_id).read_bytes()
         return content.decode("utf-8", "replace").replace("\0", "").replace("\r\n", "\n")
 

@@ -40,6 +40,8 @@ class SourceObject:
     uri: str
     source_hash: bytes
     rev: int | None = None
+    modified_at: datetime | None = None
+    """When its source says it changed last."""
 
 
 class DocumentState(StrEnum):
@@ -353,21 +355,122 @@ class Passage:
 # --- settings of a corpus ----------------------------------------------------------------------
 
 
+DOCUMENT_PATTERNS = (
+    "**/*.md",
+    "**/*.markdown",
+    "**/*.txt",
+    "**/*.html",
+    "**/*.htm",
+    "**/*.pdf",
+    "**/*.docx",
+)
+"""What is taken for a document where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalFilesSettings:
     """A folder: which files of it are documents."""
 
     path: str
-    include: tuple[str, ...] = (
-        "**/*.md",
-        "**/*.markdown",
-        "**/*.txt",
-        "**/*.html",
-        "**/*.htm",
-        "**/*.pdf",
-        "**/*.docx",
-    )
+    include: tuple[str, ...] = DOCUMENT_PATTERNS
     exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """A bucket of an object store, or what lies below a prefix in it. No secret stands here."""
+
+    bucket: str
+    prefix: str = ""
+    include: tuple[str, ...] = DOCUMENT_PATTERNS
+    exclude: tuple[str, ...] = ()
+    region: str | None = None
+    endpoint_url: str | None = None
+    """An object store that speaks S3; None is Amazon's own."""
+    profile: str | None = None
+    queue_url: str | None = None
+    """The SQS queue that the bucket tells of its changes."""
+
+
+SourceSettings = LocalFilesSettings | S3Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """How often a source is looked at."""
+
+    every_s: int | None = None
+    """None: every 5 seconds a folder or a queue, every 60 a bucket."""
+    listing_every_s: int = 3600
+    """How often a source that tells of its changes is listed all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationSettings:
+    """What is done without hands beside watching the source."""
+
+    repair: bool = True
+    """Materialize what is missing or stale, and try again what has failed."""
+    attempts: int = 6
+    """How often in a row a bucket that fails is tried again by itself."""
+    retry_after_s: int = 60
+    """The wait before the first of them; each later one is twice as long."""
+    rebuild_window: str | None = None
+    """Such as `22:00-06:00`: when a changed recipe may embed; None: at any time."""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """Cron expressions, in the time zone of the automation; None switches one off."""
+
+    reconciliation: str | None = "0 1 * * *"
+    quality: str | None = "0 2 * * *"
+    upkeep: str | None = "0 4 * * *"
+
+
+@dataclass(frozen=True, slots=True)
+class QualitySettings:
+    """From where on something is wrong with a document, a chunk, a vector or the index."""
+
+    min_chars: int = 1
+    """A text with fewer characters that are no space is empty."""
+    max_garbled: float = 0.02
+    """The share of a text's characters that may be mojibake."""
+    max_copies: int = 50
+    """How many documents may have the same content."""
+    max_drop: float = 0.3
+    """The share of its rows that an index may lose within a day."""
+    min_recall: float = 0.95
+    """How much of the exact search the graph must find."""
+    quarantine: tuple[str, ...] = (
+        "empty_text",
+        "garbled_text",
+        "broken_tiling",
+        "wrong_dimension",
+        "bad_norm",
+    )
+    """The rules that keep a document out of the index; the others are only told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation of Great Expectations: its name in snake case, and its arguments."""
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """Who is told what has failed. The names are those of variables that hold the addresses."""
+
+    slack_webhook_env: str | None = None
+    pagerduty_key_env: str | None = None
+    webhook_url_env: str | None = None
+    webhook_secret_env: str | None = None
+    successes: bool = False
+    """Also tell of what was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,10 +522,14 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class FreshnessSettings:
-    """How old the last successful materialization may get, in hours."""
+    """How old the last successful materialization may get, and how long a change may wait."""
 
     warn_after_h: float | None = None
     fail_after_h: float = 48
+    waiting_fail_min: float = 60
+    """Minutes that a change at the source may wait to be served."""
+    source_fail_min: float = 60
+    """Minutes that the source may not be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +537,7 @@ class Corpus:
     """One `defs.yaml`, validated: a body of documents with its settings."""
 
     name: str
-    source: LocalFilesSettings
+    source: SourceSettings
     buckets: int = 16
     parser: str = "auto"
     chunking: ChunkingSettings = ChunkingSettings()
@@ -440,6 +547,13 @@ class Corpus:
     retrieval: RetrievalSettings = RetrievalSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     freshness: FreshnessSettings = FreshnessSettings()
+    watch: WatchSettings = WatchSettings()
+    automation: AutomationSettings = AutomationSettings()
+    schedules: ScheduleSettings = ScheduleSettings()
+    quality: QualitySettings = QualitySettings()
+    expectations: Mapping[str, tuple[Expectation, ...]] = field(default_factory=dict)
+    """By stage: documents, chunks, embeddings or index."""
+    alerts: AlertSettings = AlertSettings()
     acl: tuple[str, ...] = ("everyone",)
     on_poison: Literal["leave", "keep_last_good"] = "leave"
     """What a served document does when its new content cannot be processed."""

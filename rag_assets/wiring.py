@@ -37,6 +37,7 @@ from rag_assets.model import (
     EmbedderIdentity,
     EmbeddingSettings,
     Generation,
+    LocalFilesSettings,
     PublishedIndex,
     Recipe,
 )
@@ -102,7 +103,9 @@ def pinned_index(index: SearchIndex, row: PublishedIndex) -> SearchIndex:
 
 
 def source_of(corpus: Corpus) -> Source:
-    return LocalFiles(corpus.source)
+    if isinstance(corpus.source, LocalFilesSettings):
+        return LocalFiles(corpus.source)
+    raise ConfigurationError(f"{corpus.name}: buckets of an object store cannot be read yet.")
 
 
 def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[str]:

@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from rag_assets import model
 from rag_assets.corpus_file.problems import Problem, Steps
-from rag_assets.corpus_file.schema import COMPONENT_TYPE, CorpusAttributes, CorpusFile
+from rag_assets.corpus_file.schema import (
+    COMPONENT_TYPE,
+    CorpusAttributes,
+    CorpusFile,
+    ExpectationAttributes,
+    ExpectationsAttributes,
+    S3Attributes,
+    SourceAttributes,
+)
 from rag_assets.corpus_file.wording import explanations
 from rag_assets.corpus_file.yaml_file import YamlFile, read_yaml
 from rag_assets.errors import ConfigurationError
@@ -58,15 +66,11 @@ def _refusal(folder: Path, problems: list[Problem]) -> ConfigurationError:
 
 def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
     """The corpus in the words of the house, with the places it names made absolute."""
-    files, evaluation = attributes.source.local_files, attributes.evaluation
+    evaluation = attributes.evaluation
     golden_set = evaluation.golden_set
     return model.Corpus(
         name=folder.name,
-        source=model.LocalFilesSettings(
-            path=str(_resolved(folder, files.path)),
-            include=tuple(files.include),
-            exclude=tuple(files.exclude),
-        ),
+        source=_source_of(attributes.source, folder),
         buckets=attributes.buckets,
         parser=attributes.parser,
         chunking=model.ChunkingSettings(**attributes.chunking.model_dump()),
@@ -80,12 +84,42 @@ def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
             floors={str(metric): floor for metric, floor in evaluation.floors.items()},
         ),
         freshness=model.FreshnessSettings(**attributes.freshness.model_dump()),
+        watch=model.WatchSettings(**attributes.watch.model_dump()),
+        automation=model.AutomationSettings(**attributes.automation.model_dump()),
+        schedules=model.ScheduleSettings(**attributes.schedules.model_dump()),
+        quality=model.QualitySettings(
+            **attributes.quality.model_dump(exclude={"quarantine"}),
+            quarantine=tuple(attributes.quality.quarantine),
+        ),
+        expectations=_expectations_of(attributes.expectations),
+        alerts=model.AlertSettings(**attributes.alerts.model_dump()),
         acl=tuple(attributes.acl),
         on_poison=attributes.on_poison,
         scope=attributes.scope,
         description=attributes.description,
         owners=tuple(attributes.owners),
     )
+
+
+def _source_of(source: SourceAttributes, folder: Path) -> model.SourceSettings:
+    named = source.named
+    include, exclude = tuple(named.include), tuple(named.exclude)
+    if isinstance(named, S3Attributes):
+        others = named.model_dump(exclude={"include", "exclude"})
+        return model.S3Settings(include=include, exclude=exclude, **others)
+    path = str(_resolved(folder, named.path))
+    return model.LocalFilesSettings(path, include=include, exclude=exclude)
+
+
+def _expectations_of(
+    stages: ExpectationsAttributes,
+) -> dict[str, tuple[model.Expectation, ...]]:
+    named: dict[str, list[ExpectationAttributes]] = dict(stages)
+    return {
+        stage: tuple(model.Expectation(each.expect, each.model_extra or {}) for each in some)
+        for stage, some in named.items()
+        if some
+    }
 
 
 def _resolved(folder: Path, path: str) -> Path:

@@ -21,6 +21,7 @@ _KINDS = {
     "integer": "whole number",
     "number": "number",
     "string": "text",
+    "boolean": "true or false",
     "array": "list of ",
     "object": "name: ",
 }
@@ -96,6 +97,8 @@ def _type(setting: Schema) -> str:
         return _type(setting["anyOf"][0])
     if "enum" in setting:
         return " or ".join(f"`{each}`" for each in setting["enum"])
+    if "$ref" in setting:  # something with a name of its own, such as an expectation
+        return str(setting["$ref"]).rpartition("/")[2].removesuffix("Attributes").lower()
     kind, bounds = _KINDS[setting["type"]], _bounds(setting)
     inner = setting.get("items") or setting.get("additionalProperties")
     return f"{kind}{_type(inner) if inner else ''}{bounds}"
@@ -116,7 +119,9 @@ def _is_group(setting: Schema) -> bool:
 
 
 def _resolved(setting: Schema, whole: Schema) -> Schema:
-    reference = setting.get("$ref")
+    """What a reference stands for, also where there may be nothing instead."""
+    first = setting.get("anyOf", [setting])[0]
+    reference = first.get("$ref")
     return setting if reference is None else whole["$defs"][reference.rpartition("/")[2]]
 
 

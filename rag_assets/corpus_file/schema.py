@@ -6,6 +6,7 @@ They are those of the dataclasses in `rag_assets.model`, which also hold the def
 import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,8 @@ from rag_assets import model
 from rag_assets.errors import ConfigurationError
 
 COMPONENT_TYPE = "rag_assets.components.Corpus"
+
+_CRON_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
 EMBEDDERS = {"wordllama": ("l2_supercat_256", "l2_supercat_128", "l2_supercat_64")}
 """The models of each embedded provider that a corpus can be embedded with; of others, any."""
@@ -109,6 +112,50 @@ def _checked_variable(name: str) -> str:
     return name
 
 
+def _checked_window(window: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", window):
+        raise ValueError("must be two times of a day, such as '22:00-06:00'")
+    if window[:5] == window[6:]:
+        raise ValueError("begins when it ends; leave it out where any time will do")
+    return window
+
+
+def _checked_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            "is no time zone that is known here; write one such as 'Europe/Berlin'"
+        ) from None
+    return name
+
+
+def _is_cron_field(text: str, bounds: tuple[int, int]) -> bool:
+    """Numbers, ranges and steps, several of them with commas.
+
+    >>> [_is_cron_field(text, (0, 59)) for text in ("*/15", "0,30", "10-20/2", "75", "20-10")]
+    [True, True, True, False, False]
+    """
+    first, last = bounds
+    for part in text.split(","):
+        found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/([1-9]\d*))?", part, re.ASCII)
+        if found is None:
+            return False
+        begin = int(found[1] or first)
+        if not first <= begin <= int(found[2] or last) <= last:
+            return False
+    return True
+
+
+def _checked_cron(expression: str) -> str:
+    fields = expression.split(" ")
+    if len(fields) != len(_CRON_BOUNDS) or not all(map(_is_cron_field, fields, _CRON_BOUNDS)):
+        raise ValueError(
+            "must be a cron expression of five fields, such as '0 2 * * *' for two at night"
+        )
+    return expression
+
+
 Text = Annotated[str, Field(pattern=TEXT)]
 FilePattern = Annotated[str, Field(pattern=FILE_PATTERN), AfterValidator(_checked_file_pattern)]
 Principal = Annotated[str, Field(pattern=PRINCIPAL)]
@@ -123,6 +170,11 @@ Variable = Annotated[str, AfterValidator(_checked_variable)]
 Rate = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
+Minutes = Annotated[float, Field(ge=0.1, le=525_600)]
+Window = Annotated[str, AfterValidator(_checked_window)]
+TimeZone = Annotated[str, AfterValidator(_checked_timezone)]
+Cron = Annotated[str, AfterValidator(_checked_cron)]
+Rule = Annotated[str, Field(pattern=r"^[a-z]+(_[a-z]+)*$")]
 Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
 OnPoison = Literal["leave", "keep_last_good"]
 Metric = Literal[
@@ -143,6 +195,12 @@ _INDEX = model.IndexSettings()
 _RETRIEVAL = model.RetrievalSettings()
 _EVALUATION = model.EvaluationSettings()
 _FRESHNESS = model.FreshnessSettings()
+_S3 = model.S3Settings(bucket="")
+_WATCH = model.WatchSettings()
+_AUTOMATION = model.AutomationSettings()
+_SCHEDULES = model.ScheduleSettings()
+_QUALITY = model.QualitySettings()
+_ALERTS = model.AlertSettings()
 _CORPUS = model.Corpus(name="", source=_FILES)
 
 
@@ -170,10 +228,204 @@ class LocalFilesAttributes(Attributes):
     )
 
 
-class SourceAttributes(Attributes):
-    """Where the documents come from."""
+class S3Attributes(Attributes):
+    """A bucket of an object store. Credentials come from where Amazon's clients look for them."""
 
-    local_files: LocalFilesAttributes = Field(description="A folder of files.")
+    bucket: Text = Field(description="The name of the bucket.")
+    prefix: str = Field(
+        default=_S3.prefix,
+        pattern=PROSE,
+        description="Only keys that begin so; the ids of the documents leave it out.",
+    )
+    include: list[FilePattern] = Field(
+        default=list(_S3.include),
+        min_length=1,
+        description="Which objects are documents. `**` stands for any number of folders.",
+    )
+    exclude: list[FilePattern] = Field(
+        default=list(_S3.exclude), description="Which of them are not, after all."
+    )
+    region: Text | None = Field(default=_S3.region, description="The region of the bucket.")
+    endpoint_url: BaseUrl | None = Field(
+        default=_S3.endpoint_url,
+        description="The address of another object store that speaks S3.",
+    )
+    profile: Text | None = Field(
+        default=_S3.profile, description="The profile in the files of Amazon's clients."
+    )
+    queue_url: BaseUrl | None = Field(
+        default=_S3.queue_url,
+        description="The SQS queue to which the bucket sends its events: changes are then known"
+        " without listing it. It is listed all the same, as `watch.listing_every_s` says.",
+    )
+
+
+class SourceAttributes(Attributes):
+    """Where the documents come from: one of these."""
+
+    local_files: LocalFilesAttributes | None = Field(default=None, description="A folder of files.")
+    s3: S3Attributes | None = Field(default=None, description="A bucket of an object store.")
+
+    @property
+    def named(self) -> LocalFilesAttributes | S3Attributes:
+        sources = [each for each in (self.local_files, self.s3) if each is not None]
+        if len(sources) != 1:
+            raise ValueError("name one source: 'local_files' or 's3'")
+        return sources[0]
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _ = self.named
+        return self
+
+
+class WatchAttributes(Attributes):
+    """How often the source is looked at."""
+
+    every_s: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
+        default=_WATCH.every_s,
+        description="Seconds between two looks. Without it, 5 for a folder or a queue and 60 for a"
+        " bucket.",
+    )
+    listing_every_s: int = Field(
+        default=_WATCH.listing_every_s,
+        ge=10,
+        le=604_800,
+        description="Seconds between two listings of a bucket that sends its events to a queue.",
+    )
+
+
+class AutomationAttributes(Attributes):
+    """What is done without hands beside watching the source."""
+
+    repair: bool = Field(
+        default=_AUTOMATION.repair,
+        description="Materialize what is missing or stale, and try again what has failed.",
+    )
+    attempts: int = Field(
+        default=_AUTOMATION.attempts,
+        ge=0,
+        le=100,
+        description="How often in a row a bucket that fails is tried again by itself.",
+    )
+    retry_after_s: int = Field(
+        default=_AUTOMATION.retry_after_s,
+        ge=1,
+        le=86_400,
+        description="Seconds before the first of them; each later one waits twice as long.",
+    )
+    rebuild_window: Window | None = Field(
+        default=_AUTOMATION.rebuild_window,
+        description="When the documents may be embedded for changed settings, such as"
+        " `22:00-06:00`. Without it, at any time. Changed documents are embedded at any time.",
+    )
+    timezone: TimeZone = Field(
+        default=_AUTOMATION.timezone,
+        description="The time zone of the window and of the schedules.",
+    )
+
+
+class ScheduleAttributes(Attributes):
+    """When the nightly work is done, as cron expressions; `null` switches one off."""
+
+    reconciliation: Cron | None = Field(
+        default=_SCHEDULES.reconciliation,
+        description="All buckets are held against a listing of the source.",
+    )
+    quality: Cron | None = Field(
+        default=_SCHEDULES.quality,
+        description="Everything stored is verified, the expectations are judged, the golden set is"
+        " scored, and the graph is held against exact search.",
+    )
+    upkeep: Cron | None = Field(
+        default=_SCHEDULES.upkeep,
+        description="What no generation uses any more is deleted, and tables are vacuumed.",
+    )
+
+
+class QualityAttributes(Attributes):
+    """From where on something is wrong."""
+
+    min_chars: int = Field(
+        default=_QUALITY.min_chars,
+        ge=0,
+        le=10_000,
+        description="A text with fewer characters that are no space is empty.",
+    )
+    max_garbled: Share = Field(
+        default=_QUALITY.max_garbled,
+        description="The share of a text's characters that may be those of a wrong encoding.",
+    )
+    max_copies: int = Field(
+        default=_QUALITY.max_copies,
+        ge=1,
+        le=1_000_000,
+        description="How many documents may have the same content.",
+    )
+    max_drop: Share = Field(
+        default=_QUALITY.max_drop,
+        description="The share of its rows that the index may lose within a day.",
+    )
+    min_recall: Share = Field(
+        default=_QUALITY.min_recall,
+        description="How much of what exact search finds the graph must find.",
+    )
+    quarantine: list[Rule] = Field(
+        default=list(_QUALITY.quarantine),
+        description="The rules that keep a document out of the index; the others are only told of.",
+    )
+
+
+class ExpectationAttributes(BaseModel):
+    """One expectation: `expect` names it, all else is handed to it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    expect: str = Field(
+        pattern=r"^expect_[a-z0-9_]+$|^unexpected_rows_expectation$",
+        description="The expectation, by its name in Great Expectations, such as"
+        " `expect_column_values_to_not_be_null`. Its arguments stand beside it.",
+    )
+
+
+class ExpectationsAttributes(Attributes):
+    """What is expected of the rows of each stage, beside what is always expected."""
+
+    documents: list[ExpectationAttributes] = Field(default=[], description="Of the live documents.")
+    chunks: list[ExpectationAttributes] = Field(
+        default=[], description="Of the chunks of the newest generation."
+    )
+    embeddings: list[ExpectationAttributes] = Field(
+        default=[], description="Of their vectors, as length, norm and dimensions."
+    )
+    index: list[ExpectationAttributes] = Field(
+        default=[], description="Of the rows that are served."
+    )
+
+
+class AlertAttributes(Attributes):
+    """Who is told what has failed, and that it works again. Only names of variables stand here."""
+
+    slack_webhook_env: Variable | None = Field(
+        default=_ALERTS.slack_webhook_env,
+        description="The variable with the address of an incoming webhook of Slack.",
+    )
+    pagerduty_key_env: Variable | None = Field(
+        default=_ALERTS.pagerduty_key_env,
+        description="The variable with the integration key of a PagerDuty service.",
+    )
+    webhook_url_env: Variable | None = Field(
+        default=_ALERTS.webhook_url_env,
+        description="The variable with an address that gets each alert as JSON.",
+    )
+    webhook_secret_env: Variable | None = Field(
+        default=_ALERTS.webhook_secret_env,
+        description="The variable with the secret that those alerts are signed with.",
+    )
+    successes: bool = Field(
+        default=_ALERTS.successes,
+        description="Also tell of what was published.",
+    )
 
 
 class ChunkingAttributes(Attributes):
@@ -326,6 +578,14 @@ class FreshnessAttributes(Attributes):
         default=_FRESHNESS.fail_after_h,
         description="Hours without a successful run until the assets count as overdue.",
     )
+    waiting_fail_min: Minutes = Field(
+        default=_FRESHNESS.waiting_fail_min,
+        description="Minutes that a change at the source may wait to be served.",
+    )
+    source_fail_min: Minutes = Field(
+        default=_FRESHNESS.source_fail_min,
+        description="Minutes that the source may not be listed.",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -379,6 +639,27 @@ class CorpusAttributes(Attributes):
     )
     freshness: FreshnessAttributes = Field(
         default=FreshnessAttributes(), description="How old the index may get."
+    )
+    watch: WatchAttributes = Field(
+        default=WatchAttributes(), description="How often the source is looked at."
+    )
+    automation: AutomationAttributes = Field(
+        default=AutomationAttributes(),
+        description="What is done without hands beside watching the source.",
+    )
+    schedules: ScheduleAttributes = Field(
+        default=ScheduleAttributes(), description="When the nightly work is done."
+    )
+    quality: QualityAttributes = Field(
+        default=QualityAttributes(),
+        description="From where on something is wrong with a document or the index.",
+    )
+    expectations: ExpectationsAttributes = Field(
+        default=ExpectationsAttributes(),
+        description="What is expected of the rows of each stage, by Great Expectations.",
+    )
+    alerts: AlertAttributes = Field(
+        default=AlertAttributes(), description="Who is told what has failed."
     )
     acl: list[Principal] = Field(
         default=list(_CORPUS.acl),

@@ -16,6 +16,7 @@ from rag_assets.corpus_file import read_corpora
 from rag_assets.corpus_file.reading import RESERVED_NAMES
 from rag_assets.corpus_file.schema import CorpusAttributes
 from rag_assets.definitions import build_definitions, defs
+from rag_assets.model import LocalFilesSettings
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -103,7 +104,7 @@ def test_the_sample_corpus_is_the_handbook_of_this_repository() -> None:
     (handbook,) = read_corpora(ROOT / "rag_assets" / "defs")
 
     assert handbook.name == "handbook"
-    assert handbook.source.path == str(ROOT / "docs")
+    assert handbook.source == LocalFilesSettings(str(ROOT / "docs"), include=("**/*.md",))
 
 
 def test_every_name_that_dagster_keeps_for_itself_is_reserved() -> None:

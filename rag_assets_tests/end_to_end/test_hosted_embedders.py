@@ -11,7 +11,7 @@ import pytest
 from rag_assets import wiring
 from rag_assets.answering import pipeline
 from rag_assets.materializing import RunReport, materialize
-from rag_assets.model import Corpus, EmbeddingSettings, EvaluationSettings
+from rag_assets.model import Corpus, EmbeddingSettings, EvaluationSettings, LocalFilesSettings
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import rows
 from rag_assets_tests.services.embedding_service import KEY, REJECTED_MARK, EmbeddingService
@@ -90,6 +90,7 @@ def test_a_hosted_model_is_built_beside_the_published_one_and_then_takes_over(
     service: EmbeddingService,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert isinstance(published.source, LocalFilesSettings)
     folder = Path(published.source.path)
     (folder / "garden.md").write_text("# The garden\n\nThe gardener feeds the carp on Sundays.\n")
 

@@ -131,6 +131,12 @@ def test_a_principal_is_compared_and_never_interpreted(chain: Chain, odd: str) -
 # --- what a role may do at all ------------------------------------------------------------------
 
 HIDDEN = [
+    "sources",
+    "failures",
+    "verdicts",
+    "judged_buckets",
+    "index_sizes",
+    "pipeline_metrics",
     "corpora",
     "buckets",
     "documents",

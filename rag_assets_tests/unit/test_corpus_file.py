@@ -222,7 +222,7 @@ def test_an_absolute_source_path_is_taken_as_it_is(defs: Path, tmp_path: Path) -
     elsewhere.mkdir()
     folder = make_corpus(defs, SMALLEST.replace("documents", str(elsewhere)))
 
-    assert read_corpus(folder).source.path == str(elsewhere)
+    assert read_corpus(folder).source == model.LocalFilesSettings(str(elsewhere))
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(defs: Path) -> None:
