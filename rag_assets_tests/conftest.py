@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -16,6 +16,9 @@ from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.postgres import migrations
 from rag_assets.model import Corpus, LocalFilesSettings
 from rag_assets.settings import DatabaseUrls
+
+if TYPE_CHECKING:  # moto costs as much as Dagster to import; most tests need none
+    from rag_assets_tests.services.object_store import ObjectStore
 
 TEMPLATE = "rag_assets"
 EMPTY = "template_without_schema"
@@ -128,3 +131,25 @@ def corpus(folder: Path) -> Corpus:
 def corpus_with(corpus: Corpus) -> Callable[..., Corpus]:
     """The same corpus with other settings."""
     return lambda **changes: replace(corpus, **changes)
+
+
+@pytest.fixture(scope="session")
+def running_object_store() -> Iterator["ObjectStore"]:
+    from rag_assets_tests.services.object_store import ObjectStore
+
+    with ObjectStore() as store:
+        yield store
+
+
+@pytest.fixture
+def object_store(
+    running_object_store: "ObjectStore", monkeypatch: pytest.MonkeyPatch
+) -> Iterator["ObjectStore"]:
+    """An empty object store with queues, on the loopback; its credentials are in the environment."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    for name, value in running_object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    running_object_store.reset()
+    yield running_object_store
+    running_object_store.reset()
