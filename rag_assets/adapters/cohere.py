@@ -136,7 +136,7 @@ class CohereEmbeddings:
                 timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S)
                 self._transport = httpx.Client(timeout=timeout, follow_redirects=True)
                 self._client = cohere.ClientV2(
-                    api_key=self._key.read(),
+                    api_key=self._key.read().reveal(),
                     base_url=self._base_url or BASE_URL,
                     httpx_client=self._transport,  # it has no other way to be closed
                     max_retries=0,

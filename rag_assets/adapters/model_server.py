@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rag_assets.errors import ConfigurationError, ProviderRefusalError
+from rag_assets.settings import Secret
 
 LONGEST_SAYING = 300
 REPEATED = 16
 """So many characters of a text in a server's message, and the message is not passed on."""
-NO_KEY = "none"
+NO_KEY = Secret("none")
 """What a server that takes no key is sent, since the clients insist on one."""
 
 
@@ -22,16 +23,16 @@ class ApiKey:
     wanted_by: str
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
-    def read(self) -> str:
+    def read(self) -> Secret:
         if self.variable is None:
             return NO_KEY
-        key = self.environ.get(self.variable, "").strip()
-        if not key:
+        key = Secret.from_environment(self.variable, self.environ)
+        if key is None:
             raise ConfigurationError(
                 f"{self.variable} is not set, and {self.wanted_by} needs the key in it. Set it in"
                 " the environment of every process that embeds or searches."
             )
-        if not (key.isascii() and key.isprintable()):
+        if not (key.reveal().isascii() and key.reveal().isprintable()):
             raise ConfigurationError(
                 f"{self.variable} holds characters that no key for {self.wanted_by} can have."
                 " Set it again, without spaces, quotes or line ends."
@@ -56,17 +57,18 @@ def guessed_tokens(texts: Sequence[str]) -> int:
     return sum(len(text.encode()) // 4 for text in texts)
 
 
-def saying(message: object, *, key: str, texts: Sequence[str]) -> str:
+def saying(message: object, *, key: Secret, texts: Sequence[str]) -> str:
     """A server's own words for a person: short, without the key, and without words of a text.
 
-    >>> saying("Wrong key: abcd.", key="abcd", texts=[])
+    >>> key = Secret("abcd")
+    >>> saying("Wrong key: abcd.", key=key, texts=[])
     ' It says: "Wrong key: ***."'
-    >>> saying("Too long: 'The roof was new in 1999'", key="abcd", texts=["The roof was new in 19"])
+    >>> saying("Too long: 'The roof was new in 1999'", key=key, texts=["The roof was new in 19"])
     ''
     """
     if not isinstance(message, str):
         return ""
-    words = message if key == NO_KEY else message.replace(key, "***")
+    words = message if key == NO_KEY else message.replace(key.reveal(), "***")
     words = " ".join(words.split())[:LONGEST_SAYING].rstrip(".")
     pieces = {words[at : at + REPEATED] for at in range(max(1, len(words) - REPEATED + 1))}
     if not words or any(_repeats(text, pieces) for text in texts):

@@ -118,7 +118,7 @@ class OpenAiEmbeddings:
         with self._making:
             if self._client is None:
                 self._client = openai.OpenAI(
-                    api_key=self._key.read(),
+                    api_key=self._key.read().reveal(),
                     base_url=self._base_url or BASE_URL,
                     max_retries=0,
                     timeout=openai.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
