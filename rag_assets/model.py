@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -175,6 +176,35 @@ class ParseJob:
     content: bytes
     parser: str
     """The parser's identity, such as `auto@2`."""
+
+
+# --- watching a source -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStanding:
+    """When a source was last listed, and what has kept it from being so since."""
+
+    listed_at: datetime | None = None
+    objects: int | None = None
+    """How many it listed then."""
+    failing_since: datetime | None = None
+    failed_at: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What the database says of a corpus: who it is, and what waits to be looked at in it."""
+
+    created_at: datetime | None = None
+    """None: it was never materialized, or has been removed."""
+    epochs: int = 0
+    """How often its buckets were recorded; fewer than before is a database from a backup."""
+    hints: Mapping[int, int] = field(default_factory=dict)
+    """Bucket to the seq of its newest hint."""
+    due: Mapping[int, datetime] = field(default_factory=dict)
+    """Bucket to the latest time at which one of its dead letters was to be tried again."""
 
 
 # --- chunks and embeddings ---------------------------------------------------------------------
@@ -635,6 +665,87 @@ class RunIdentity:
 
     run_id: str
     code_version: str
+
+
+# --- where things come from --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one run did to some documents of a bucket: how many, and the first of them by name."""
+
+    change: str
+    """Such as `added`, `changed`, `described` or `removed`."""
+    documents: int
+    doc_ids: tuple[str, ...]
+    bucket: int | None = None
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """What a run asked of one model, for one generation."""
+
+    generation: int
+    model: str
+    requests: int
+    texts: int
+    tokens: int
+    usd: Decimal | None = None
+    """None: no price is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step on the way of a chunk: what did it, in which run, with which code, and when."""
+
+    what: str
+    run_id: str | None = None
+    """None: it was done before runs were noted there."""
+    code_version: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOrigin:
+    """One chunk followed back to its source: places, hashes and runs, and never a word of it."""
+
+    corpus: str
+    generation: int
+    state: str
+    """Of the generation."""
+    doc_id: str
+    ord: int
+    start: int
+    end: int
+    heading_path: tuple[str, ...]
+    page: int | None
+    tokens: int
+    title: str
+    uri: str
+    acl: tuple[str, ...]
+    bucket: int
+    content_hash: bytes
+    text_hash: bytes
+    source_hash: bytes | None
+    """What the source says of the document today."""
+    first_seen_at: datetime | None
+    last_seen_at: datetime | None
+    """None: the version is the document's current one."""
+    current: bool
+    """Whether the source still has this content under this id, as far as is known."""
+    document_state: str | None
+    fingerprint: str
+    observed: Work
+    cut: Work
+    embedded: Work
+    merged: Work
+    published: Work | None
+    """None: readers see another generation."""
+    publication_reason: str | None = None
+    run_tokens: int | None = None
+    """What the embedding run asked of the model in all."""
+    run_usd: Decimal | None = None
 
 
 # --- merging, verifying, erasing ---------------------------------------------------------------

@@ -1,0 +1,46 @@
+"""How the sources stand that are watched, and what waits to be looked at in them."""
+
+from typing import LiteralString
+
+from rag_assets.adapters.postgres import queries
+from rag_assets.adapters.postgres.connections import connect
+from rag_assets.model import Awaited, SourceStanding
+
+
+class PostgresSources:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def awaited(self, corpus: str) -> Awaited:
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("awaited"), {"corpus": corpus}).fetchall()
+        if not rows:
+            return Awaited()
+        return Awaited(
+            created_at=rows[0]["created_at"],
+            epochs=rows[0]["epochs"],
+            hints={row["bucket"]: row["hint"] for row in rows if row["hint"] is not None},
+            due={row["bucket"]: row["due"] for row in rows if row["due"] is not None},
+        )
+
+    def listed(self, corpus: str, objects: int) -> None:
+        """The source was listed to its end. Nothing is kept of one that was never materialized."""
+        self._tell("listed", corpus, objects=objects)
+
+    def failed(self, corpus: str, error: str) -> None:
+        """The source cannot be listed, or does not tell of its changes."""
+        self._tell("failed", corpus, error=error)
+
+    def standing(self, corpus: str) -> SourceStanding | None:
+        """None where nobody has watched the source yet."""
+        with connect(self._url) as connection:
+            row = connection.execute(_query("standing"), {"corpus": corpus}).fetchone()
+        return None if row is None else SourceStanding(**row)
+
+    def _tell(self, query: str, corpus: str, **what: object) -> None:
+        with connect(self._url) as connection:
+            connection.execute(_query(query), {"corpus": corpus, **what})
+
+
+def _query(name: str) -> LiteralString:
+    return queries.load("sources")[name]

@@ -1,0 +1,230 @@
+"""Which buckets of a source are to be looked at. Pure: no source, no database, no Dagster.
+
+A listing is reduced to one digest a bucket; what was asked for last stands in a cursor of less than
+a kilobyte. A bucket is touched when its digest is another than the one it was asked for with, when
+somebody has hinted at one of its documents, or when one of its dead letters may be tried again.
+"""
+
+import base64
+import binascii
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rag_assets.model import Awaited, Corpus, SourceObject, bucket_of
+
+SINGLES = 4
+"""So many touched buckets have a run each; starting a process costs more than passing over some."""
+_DIGEST_BYTES = 6
+_FORMAT = "1."
+_HEAD = struct.Struct(">8s7QB")
+_CHECKSUM = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What remains of a whole listing: it is never held in memory."""
+
+    objects: int
+    digests: tuple[int, ...]
+    """One a bucket, whatever the order of the listing."""
+
+
+def listing_of(objects: Iterable[SourceObject], *, buckets: int) -> Listing:
+    """Reads a listing to its end.
+
+    A document that comes, leaves or changes changes the digest of its bucket; one that comes back
+    to what it was brings the digest back.
+
+    >>> roof, garden = SourceObject("roof.md", "", b"1"), SourceObject("garden.md", "", b"1")
+    >>> listing_of([roof, garden], buckets=4) == listing_of([garden, roof], buckets=4)
+    True
+    """
+    count = 0
+    digests = [0] * buckets
+    for count, each in enumerate(objects, start=1):  # noqa: B007 - how many there were
+        own = hashlib.blake2b(
+            each.doc_id.encode() + b"\0" + each.source_hash, digest_size=_DIGEST_BYTES
+        )
+        digests[bucket_of(each.doc_id, buckets)] ^= int.from_bytes(own.digest())
+    return Listing(count, tuple(digests))
+
+
+def settings_digest(corpus: Corpus) -> bytes:
+    """Changes with every setting for which all documents must be looked at again."""
+    parts = repr((corpus.source, corpus.acl, corpus.buckets, corpus.scope))
+    return hashlib.blake2b(parts.encode(), digest_size=8).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What has been asked for. Void, as here, everything is touched."""
+
+    settings: bytes = bytes(8)
+    created_at: int = 0
+    """Of the corpus in the database, in microseconds; 0: it was not there."""
+    epochs: int = 0
+    counter: int = 0
+    """Rises with each request, and with the clock: no number is ever used again."""
+    hints: int = 0
+    """The highest seq asked for."""
+    due: int = 0
+    """The latest time of a retry asked for, in microseconds."""
+    listed_at: int = 0
+    """Milliseconds; of the last listing that came to its end."""
+    reminded_at: int = 0
+    """Milliseconds; when all hints and retries were asked for, whatever had been before."""
+    digests: tuple[int, ...] = ()
+
+    def encoded(self) -> str:
+        """At most 1 KB for 100 buckets, the most there can be."""
+        numbers = (self.created_at, self.epochs, self.counter, self.hints, self.due)
+        times = (self.listed_at, self.reminded_at)
+        packed = _HEAD.pack(self.settings, *numbers, *times, len(self.digests))
+        packed += b"".join(each.to_bytes(_DIGEST_BYTES) for each in self.digests)
+        packed += _CHECKSUM.pack(zlib.crc32(packed))
+        return _FORMAT + base64.urlsafe_b64encode(packed).decode()
+
+    @classmethod
+    def decoded(cls, cursor: str | None) -> "Noticed":
+        """Void for what is no cursor of this version, whole and unharmed.
+
+        >>> Noticed.decoded("somebody typed this") == Noticed()
+        True
+        """
+        if cursor is None or not cursor.startswith(_FORMAT):
+            return cls()
+        try:
+            packed = base64.urlsafe_b64decode(cursor.removeprefix(_FORMAT))
+        except (binascii.Error, ValueError):
+            return cls()
+        body, checksum = packed[: -_CHECKSUM.size], packed[-_CHECKSUM.size :]
+        if len(body) < _HEAD.size or checksum != _CHECKSUM.pack(zlib.crc32(body)):
+            return cls()
+        settings, *numbers, buckets = _HEAD.unpack_from(body)
+        digests = body[_HEAD.size :]
+        if len(digests) != buckets * _DIGEST_BYTES:
+            return cls()
+        places = range(0, len(digests), _DIGEST_BYTES)
+        each = (int.from_bytes(digests[at : at + _DIGEST_BYTES]) for at in places)
+        return cls(settings, *numbers, tuple(each))
+
+    def is_void(self, corpus: Corpus, awaited: Awaited) -> bool:
+        """Whether it tells of other settings, or of another database than there is.
+
+        A corpus that comes into the database only now was put there by what was asked for.
+        """
+        return (
+            self.settings != settings_digest(corpus)
+            or len(self.digests) != corpus.buckets
+            or (self.created_at != 0 and self.created_at != _microseconds(awaited.created_at))
+            or awaited.epochs < self.epochs
+        )
+
+    def must_list(
+        self, corpus: Corpus, awaited: Awaited, *, now: datetime, every: timedelta
+    ) -> bool:
+        """Whether a source that tells of its changes is to be listed all the same."""
+        return self.is_void(corpus, awaited) or _passed(self.listed_at, now, every)
+
+
+@dataclass(frozen=True, slots=True)
+class RunWish:
+    """A run to be asked for: of one bucket, or of a range of them."""
+
+    first: int
+    last: int
+    hinted: bool = False
+    """Only the documents that were hinted at are to be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunWishes:
+    runs: tuple[RunWish, ...] = ()
+    counter: int = 0
+    """Tells these runs from all that were ever asked for."""
+    touched: int = 0
+    """How many buckets have changed; a range may pass over others."""
+    everything: bool = False
+
+
+def requests(
+    before: Noticed,
+    corpus: Corpus,
+    awaited: Awaited,
+    listing: Listing | None,
+    *,
+    now: datetime,
+    remind_every: timedelta,
+) -> tuple[RunWishes, Noticed]:
+    """What to ask for, and the cursor to keep once it is asked for.
+
+    Without a listing, digests stay as they are, and a void cursor stays void: the first run of
+    everything is asked for only when the source can be listed. Hints and retries are asked for
+    once, and all that still wait once more after `remind_every`.
+    """
+    void = before.is_void(corpus, awaited)
+    if void and listing is None:
+        return RunWishes(), before
+    known = before if not void else Noticed(counter=before.counter)
+    remind = void or _passed(before.reminded_at, now, remind_every)
+    whole = _changed(known, corpus, listing) | {
+        bucket
+        for bucket, at in awaited.due.items()
+        if (remind or _microseconds(at) > known.due) and bucket < corpus.buckets
+    }
+    hinted = {
+        bucket
+        for bucket, seq in awaited.hints.items()
+        if (remind or seq > known.hints) and bucket < corpus.buckets
+    }
+    # No part of a new index can be published, so all of it is asked for at once.
+    everything = void or (awaited.created_at is None and bool(whole))
+    runs = _runs(set(range(corpus.buckets)) if everything else whole, hinted, one=everything)
+    after = Noticed(
+        settings=settings_digest(corpus),
+        created_at=_microseconds(awaited.created_at),
+        epochs=awaited.epochs,
+        counter=max(before.counter + 1, _milliseconds(now)) if runs else before.counter,
+        hints=max([*awaited.hints.values(), known.hints]),
+        due=max([*map(_microseconds, awaited.due.values()), known.due]),
+        listed_at=_milliseconds(now) if listing else known.listed_at,
+        reminded_at=_milliseconds(now) if remind else known.reminded_at,
+        digests=listing.digests if listing else known.digests,
+    )
+    return RunWishes(runs, after.counter, len(whole | hinted), everything=everything), after
+
+
+def _changed(before: Noticed, corpus: Corpus, listing: Listing | None) -> set[int]:
+    if listing is None:
+        return set()
+    if not before.digests:
+        return set(range(corpus.buckets))
+    pairs = zip(before.digests, listing.digests, strict=True)
+    return {bucket for bucket, (old, new) in enumerate(pairs) if old != new}
+
+
+def _runs(whole: set[int], hinted: set[int], *, one: bool) -> tuple[RunWish, ...]:
+    """A few runs of one bucket each, or one of a range."""
+    touched = sorted(whole | hinted)
+    if not touched:
+        return ()
+    if len(touched) <= SINGLES and not one:
+        return tuple(RunWish(each, each, hinted=each not in whole) for each in touched)
+    return (RunWish(touched[0], touched[-1], hinted=not whole),)
+
+
+def _passed(milliseconds: int, now: datetime, interval: timedelta) -> bool:
+    """A clock that was set back does not keep anything from happening."""
+    return not 0 <= _milliseconds(now) - milliseconds < interval.total_seconds() * 1000
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _microseconds(moment: datetime | None) -> int:
+    return 0 if moment is None else round(moment.timestamp() * 1_000_000)
