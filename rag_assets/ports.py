@@ -268,7 +268,7 @@ class ChunkStore(Protocol):
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         """Texts of live documents that this generation's chunker has not cut yet."""
 
-    def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
+    def add_chunks(self, sets: Sequence[ChunkSet], run: RunIdentity) -> int:
         """Writes them with the mark that their texts are cut; returns how many chunks were new."""
 
     def documents_with(

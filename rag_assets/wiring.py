@@ -21,8 +21,10 @@ from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
+from rag_assets.adapters.postgres.provenance import PostgresProvenance
 from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
 from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
+from rag_assets.adapters.postgres.sources import PostgresSources
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
 from rag_assets.adapters.prices import usd_a_million_tokens
 from rag_assets.adapters.system_clock import SystemClock
@@ -58,6 +60,8 @@ class Stores:
     corpora: PostgresCorpora
     erasing: PostgresErasing
     verifying: PostgresVerifying
+    sources: PostgresSources
+    provenance: PostgresProvenance
 
 
 def database_urls(settings: Settings) -> DatabaseUrls:
@@ -90,6 +94,8 @@ def stores(urls: DatabaseUrls) -> Stores:
         corpora=PostgresCorpora(urls.writer),
         erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
         verifying=PostgresVerifying(urls.writer, index=index),
+        sources=PostgresSources(urls.writer),
+        provenance=PostgresProvenance(urls.writer),
     )
 
 

@@ -22,7 +22,8 @@ CREATE TABLE corpora (
     created_at  timestamptz NOT NULL DEFAULT now(),
     deletions_approved integer NOT NULL DEFAULT 0,
     approved_at timestamptz,
-    judged_since timestamptz
+    judged_since timestamptz,
+    kept_for    interval -- how long upkeep keeps what was made of earlier versions; null: for ever
 );
 COMMENT ON TABLE corpora IS 'The corpora that have ever been materialized, and over how many buckets';
 
@@ -156,6 +157,8 @@ CREATE TABLE chunk_sets (
     chunker      text NOT NULL,
     chunks       integer NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
+    run_id       text, -- nobody noted who cut the first ones
+    code_version text,
     PRIMARY KEY (content_hash, parser, chunker),
     FOREIGN KEY (content_hash, parser) REFERENCES document_texts ON DELETE CASCADE
 );
@@ -187,6 +190,7 @@ CREATE TABLE embeddings (
     run_id     text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     checksum   bytea NOT NULL, -- SHA-256 of the vector
+    code_version text,
     PRIMARY KEY (scope, model, text_hash)
 );
 COMMENT ON TABLE embeddings IS 'Each text once a model: what has been paid for';
@@ -267,6 +271,7 @@ CREATE TABLE indexed_documents (
     checksum     bigint NOT NULL,
     run_id       text NOT NULL,
     merged_at    timestamptz NOT NULL DEFAULT now(),
+    code_version text,
     PRIMARY KEY (generation, doc_id)
 );
 COMMENT ON TABLE indexed_documents IS 'What each generation serves of each document, and by which run';
@@ -294,7 +299,8 @@ CREATE TABLE published_index (
     run_id       text NOT NULL,
     reason       text NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now(),
-    api_key_env  text -- the variable that holds the key of the embedder, if it is not the usual one
+    api_key_env  text, -- the variable that holds the key of the embedder, if it is not the usual one
+    code_version text
 );
 COMMENT ON TABLE published_index IS 'One row a corpus: the contract between building and reading';
 

@@ -157,7 +157,7 @@ def cut(
     texts = store.unchunked(generation, buckets)
     for batch in bounded(texts, TEXTS_A_COMMIT, weight=_chars, most=CHARS_A_COMMIT):
         cuts = [_cut(text, chunker) for text in batch]
-        made += store.add_chunks([each for each in cuts if isinstance(each, ChunkSet)])
+        made += store.add_chunks([each for each in cuts if isinstance(each, ChunkSet)], run)
         if refused := [each for each in cuts if isinstance(each, _Uncut)]:
             having = store.documents_with(generation, [each.content_hash for each in refused])
             dead = [

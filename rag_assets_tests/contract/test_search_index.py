@@ -55,7 +55,7 @@ def in_postgresql(urls: DatabaseUrls) -> Builder:
         recipe = Recipe(PARSER, CHUNKER, EMBEDDER.identity, EMBEDDER.dimensions, IndexSettings())
         generation = stores.generations.open(CORPUS, recipe)
         stores.chunks.add_chunks(
-            [ChunkSet(_key(each), PARSER, CHUNKER, each.chunks) for each in documents]
+            [ChunkSet(_key(each), PARSER, CHUNKER, each.chunks) for each in documents], RUN
         )
         embed(
             generation,

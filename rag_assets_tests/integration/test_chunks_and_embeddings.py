@@ -81,7 +81,7 @@ def test_chunks_come_with_their_mark_or_not_at_all(chain: Chain) -> None:
     chunk = Chunk(0, "text", 0, 4)
     clashing = ChunkSet(first.content_hash, first.parser, generation.recipe.chunker, (chunk, chunk))
     with pytest.raises(psycopg.errors.UniqueViolation):
-        chain.stores.chunks.add_chunks([clashing])
+        chain.stores.chunks.add_chunks([clashing], RUN)
     assert value(chain.urls.writer, "SELECT count(*) FROM chunk_sets") == 0
     assert chain.cut() == 6
 
@@ -157,8 +157,8 @@ def test_a_text_that_was_erased_meanwhile_is_left_out(chain: Chain) -> None:
             "DELETE FROM rag_assets.document_texts WHERE content_hash = %s", [sets[2].content_hash]
         )
         # Not committed: whoever cuts does not wait for it, and keeps nothing of that text.
-        assert chain.stores.chunks.add_chunks(sets[1:4]) == 2
-    assert chain.stores.chunks.add_chunks(sets) == 3
+        assert chain.stores.chunks.add_chunks(sets[1:4], RUN) == 2
+    assert chain.stores.chunks.add_chunks(sets, RUN) == 3
     assert value(chain.urls.writer, "SELECT count(*) FROM chunks") == 5
     kept = rows(chain.urls.writer, "SELECT content_hash FROM chunk_sets")
     assert sets[2].content_hash not in {row["content_hash"] for row in kept}

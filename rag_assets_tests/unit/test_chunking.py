@@ -233,7 +233,7 @@ class Store:
     def unchunked(self, generation: Generation, buckets: Sequence[int]) -> Iterator[StoredText]:
         return iter(self.texts)
 
-    def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
+    def add_chunks(self, sets: Sequence[ChunkSet], run: RunIdentity) -> int:
         self.commits.append(list(sets))
         return sum(len(each.chunks) for each in sets)
 

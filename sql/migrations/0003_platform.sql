@@ -79,5 +79,14 @@ CREATE TABLE pipeline_metrics (
 );
 COMMENT ON TABLE pipeline_metrics IS 'How each corpus stood at the end of a run, or between runs';
 
+-- What a citation is followed back through: who cut, embedded, merged and published it, by which code.
+ALTER TABLE chunk_sets ADD COLUMN run_id text, ADD COLUMN code_version text;
+ALTER TABLE embeddings ADD COLUMN code_version text;
+ALTER TABLE indexed_documents ADD COLUMN code_version text;
+ALTER TABLE published_index ADD COLUMN code_version text;
+
+-- How long upkeep keeps what was made of earlier versions of its documents; null: for ever.
+ALTER TABLE corpora ADD COLUMN kept_for interval;
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON sources, failures, verdicts, judged_buckets, index_sizes,
     pipeline_metrics TO rag_assets_writer;

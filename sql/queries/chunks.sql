@@ -26,8 +26,8 @@ ORDER BY changed.content_hash;
 
 -- name: add_chunk_sets
 -- Gives those that are new: a text that somebody has cut meanwhile, or erases, is left out.
-INSERT INTO chunk_sets (content_hash, parser, chunker, chunks)
-SELECT t.content_hash, t.parser, cut.chunker, cut.chunks
+INSERT INTO chunk_sets (content_hash, parser, chunker, chunks, run_id, code_version)
+SELECT t.content_hash, t.parser, cut.chunker, cut.chunks, %(run_id)s, %(code_version)s
 FROM unnest(%(content_hashes)s::bytea[], %(parsers)s::text[], %(chunkers)s::text[],
             %(chunks)s::integer[]) cut (content_hash, parser, chunker, chunks)
 JOIN document_texts t USING (content_hash, parser)

@@ -72,8 +72,9 @@ DELETE FROM embedding_claims WHERE holder = %(holder)s
 -- name: add_embeddings
 -- What has been paid for is kept, whoever paid first; not what no chunk has any more. The lock on one
 -- such chunk keeps its text from being erased until this is committed, when it is seen and erased too.
-INSERT INTO embeddings (scope, model, text_hash, embedding, run_id, checksum)
-SELECT k.scope, %(embedder)s, t.text_hash, t.embedding, %(run_id)s, sha256(vector_send(t.embedding))
+INSERT INTO embeddings (scope, model, text_hash, embedding, run_id, code_version, checksum)
+SELECT k.scope, %(embedder)s, t.text_hash, t.embedding, %(run_id)s, %(code_version)s,
+       sha256(vector_send(t.embedding))
 FROM corpora k
 CROSS JOIN unnest(%(text_hashes)b::bytea[], %(vectors)b::vector[]) t (text_hash, embedding)
 CROSS JOIN LATERAL (SELECT FROM chunks c WHERE c.text_hash = t.text_hash

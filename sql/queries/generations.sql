@@ -103,13 +103,15 @@ RETURNING generation;
 
 -- name: publish
 -- The switch: readers that begin after this read the new generation.
-INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason, api_key_env)
-SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s, %(api_key_env)s
+INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason, api_key_env,
+                             code_version)
+SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s, %(api_key_env)s,
+       %(code_version)s
 FROM generations WHERE generation = %(generation)s
 ON CONFLICT (corpus) DO UPDATE
 SET generation = excluded.generation, embedder = excluded.embedder, retrieval = excluded.retrieval,
     run_id = excluded.run_id, reason = excluded.reason, published_at = now(),
-    api_key_env = excluded.api_key_env;
+    api_key_env = excluded.api_key_env, code_version = excluded.code_version;
 
 -- name: update_retrieval
 -- Settings of reading alone need no new generation.

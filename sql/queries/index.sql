@@ -168,11 +168,11 @@ RETURNING doc_id;
 -- name: insert_documents
 -- What is served from now on, and by which run; the checksum covers content and permissions.
 INSERT INTO indexed_documents (generation, doc_id, bucket, content_hash, chunks, words, uri, title,
-                               acl, checksum, run_id)
+                               acl, checksum, run_id, code_version)
 SELECT %(generation)s, d.doc_id, d.bucket, d.content_hash, count(i.ord), coalesce(sum(i.words), 0),
        d.uri, d.title, d.acl,
        served_checksum(d.doc_id, d.content_hash, count(i.ord), d.uri, d.title, d.acl),
-       %(run_id)s
+       %(run_id)s, %(code_version)s
 FROM documents d LEFT JOIN {index} i ON i.doc_id = d.doc_id
 WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s)
 GROUP BY d.corpus, d.doc_id
@@ -189,6 +189,7 @@ WHERE d.corpus = %(corpus)s AND d.doc_id = i.doc_id AND i.acl <> d.acl
 -- Of content that is not served yet, only the permissions count already.
 UPDATE indexed_documents s
 SET uri = n.uri, title = n.title, acl = n.acl, run_id = %(run_id)s, merged_at = now(),
+    code_version = %(code_version)s,
     checksum = served_checksum(s.doc_id, s.content_hash, s.chunks, n.uri, n.title, n.acl)
 FROM indexed_documents b
 JOIN documents d ON d.corpus = %(corpus)s AND d.doc_id = b.doc_id

@@ -12,6 +12,7 @@ from rag_assets.model import (
     Chunk,
     ChunkSet,
     Generation,
+    RunIdentity,
     StoredText,
 )
 
@@ -51,7 +52,7 @@ class PostgresChunks:
                 for row in rows:
                     yield StoredText(row["content_hash"], row["parser"], parsed_document(row))
 
-    def add_chunks(self, sets: Sequence[ChunkSet]) -> int:
+    def add_chunks(self, sets: Sequence[ChunkSet], run: RunIdentity) -> int:
         """Writes texts' chunks with the mark that they are cut; returns how many were new.
 
         A text that has been erased meanwhile is left out, with its chunks.
@@ -59,7 +60,7 @@ class PostgresChunks:
         if not sets:
             return 0
         with connect(self._url) as connection, connection.transaction():
-            marked = _mark(connection, sets)
+            marked = _mark(connection, sets, run)
             new = [each for each in sets if _key(each) in marked]
             _copy(connection, new)
         return sum(len(each.chunks) for each in new)
@@ -113,13 +114,17 @@ def which_rows(generation: Generation, buckets: Sequence[int] = ()) -> dict[str,
     }
 
 
-def _mark(connection: "Connection", sets: Sequence[ChunkSet]) -> set[tuple[bytes, str, str]]:
+def _mark(
+    connection: "Connection", sets: Sequence[ChunkSet], run: RunIdentity
+) -> set[tuple[bytes, str, str]]:
     """The keys of the sets that nobody else has written."""
     marks = {
         "content_hashes": [each.content_hash for each in sets],
         "parsers": [each.parser for each in sets],
         "chunkers": [each.chunker for each in sets],
         "chunks": [len(each.chunks) for each in sets],
+        "run_id": run.run_id,
+        "code_version": run.code_version,
     }
     rows = connection.execute(_query("add_chunk_sets"), marks)
     return {(row["content_hash"], row["parser"], row["chunker"]) for row in rows}

@@ -60,7 +60,7 @@ class PostgresEmbeddings:
         """Commits what was paid for, with its cost; a text that has been erased is left out."""
         import numpy as np
 
-        which = which_rows(generation) | {"run_id": run.run_id}
+        which = which_rows(generation) | {"run_id": run.run_id, "code_version": run.code_version}
         rows = np.asarray(vectors, np.float32)
         # In one order, so that two runs with the same texts do not wait for each other.
         pairs = sorted(zip(text_hashes, rows, strict=True), key=lambda pair: pair[0])

@@ -139,8 +139,8 @@ class PostgresGenerations:
             connection.execute(
                 _query("publish"),
                 which
-                | {"retrieval": _json(retrieval), "run_id": run.run_id, "reason": reason}
-                | {"api_key_env": api_key_env},
+                | {"retrieval": _json(retrieval), "reason": reason, "api_key_env": api_key_env}
+                | {"run_id": run.run_id, "code_version": run.code_version},
             )
 
     def update_retrieval(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.postgres import queries
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DOCUMENTS_AT_ONCE = 1000
 """Compared and written together: what bounds the memory of a merge."""
 MOST_BUCKETS = 100
+NAMED = 50
+"""How many documents of a change are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Merged:
     """Served as they were before their new content turned out to be poison."""
     healed: int = 0
     """Of those written: because their rows were lost or damaged, not because they changed."""
+    doc_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """The first of those added, replaced, removed and described."""
 
     @property
     def changed(self) -> int:
@@ -206,6 +210,7 @@ class _Merging:
             "chunker": generation.recipe.chunker,
             "embedder": generation.recipe.embedder,
             "run_id": run.run_id,
+            "code_version": run.code_version,
             "keep_last_good": keep_last_good,
         }
 
@@ -290,6 +295,7 @@ class _BucketMerge:
         self._counts = dict.fromkeys(
             ("added", "replaced", "removed", "described", "waiting", "kept", "healed"), 0
         )
+        self._doc_ids: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> Merged:
         waiting: list[int] = []
@@ -304,7 +310,9 @@ class _BucketMerge:
         # Those that wait are looked at again; so is whatever came after the first of them.
         version = min([self._before.version, *(since - 1 for since in waiting)])
         self._keep(replace(self._manifest, version=version))
-        return Merged(self._manifest.documents, self._manifest.chunks, **self._counts)
+        return Merged(
+            self._manifest.documents, self._manifest.chunks, **self._counts, doc_ids=self._doc_ids
+        )
 
     def _batches(self) -> Iterator[list[str]]:
         bucket, merged = self._before.bucket, self._before.manifest.version
@@ -372,6 +380,15 @@ class _BucketMerge:
         }
         for name, number in done.items():
             self._counts[name] += number
+        self._name("added", plan.add)
+        self._name("replaced", [*plan.replace, *plan.restore])
+        self._name("removed", plan.remove)
+        self._name("described", plan.describe)
+
+    def _name(self, change: str, doc_ids: Sequence[str]) -> None:
+        before = self._doc_ids.get(change, ())
+        if doc_ids and len(before) < NAMED:
+            self._doc_ids[change] = (*before, *doc_ids)[:NAMED]
 
     def _keep(self, manifest: _Manifest) -> None:
         """A manifest that was wrong, or whose bucket was, is counted anew."""
