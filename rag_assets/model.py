@@ -207,6 +207,102 @@ class Awaited:
     """Bucket to the latest time at which one of its dead letters was to be tried again."""
 
 
+# --- how the work goes -------------------------------------------------------------------------
+
+NO_BUCKET = -1
+"""Where an asset without buckets has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailure:
+    """What an asset fails with, bucket by bucket, since it last succeeded there."""
+
+    corpus: str
+    stage: str
+    bucket: int
+    error: str
+    reason: str
+    """For people. Never a word of a document, nor a secret."""
+    attempts: int
+    since: datetime
+    last_at: datetime
+    run_id: str
+
+
+class Cause(StrEnum):
+    """Why a change at the source is not served; the gravest first."""
+
+    NOT_PUBLISHED = "not published"
+    NOT_SEEN = "not seen yet"
+    FAILING = "failing"
+    WAITING = "waiting"
+    WITHHELD = "withheld"
+    QUARANTINED = "quarantined"
+    DEAD_LETTER = "dead letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """All changes that wait for one cause, and the one that has waited longest."""
+
+    cause: Cause
+    changes: int
+    age_s: float
+    doc_id: str | None = None
+    """None: it is not known which document, or there are none yet."""
+    bucket: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of a corpus is not served as it is at the source, as far as the database knows."""
+
+    generation: int | None
+    """The published one."""
+    waits: tuple[Wait, ...] = ()
+
+    @property
+    def changes(self) -> int:
+        """Those that more work would bring to readers: what autoscaling goes by."""
+        return sum(wait.changes for wait in self.waits if wait.cause in MOVING)
+
+    @property
+    def oldest_s(self) -> float:
+        return max((wait.age_s for wait in self.waits if wait.cause in MOVING), default=0.0)
+
+
+MOVING = frozenset({Cause.NOT_PUBLISHED, Cause.NOT_SEEN, Cause.FAILING, Cause.WAITING})
+"""The others wait for a person or for another version, not for work."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineMetrics:
+    """How a corpus stands, in numbers."""
+
+    documents: int
+    chunks: int
+    waiting: int
+    oldest_waiting_s: float
+    failed: int
+    """Documents that could not be processed, or were quarantined."""
+    documents_an_hour: float
+    """How many were written to the published index within the last hour."""
+    provider_errors: int
+    """Attempts at embedding that failed and are not made good yet."""
+    tokens_a_day: int = 0
+    usd_a_day: Decimal | None = None
+    """None: no price is known."""
+
+    @property
+    def failed_share(self) -> float:
+        return self.failed / max(self.documents + self.failed, 1)
+
+    @property
+    def chunks_a_document(self) -> float:
+        return self.chunks / max(self.documents, 1)
+
+
 # --- chunks and embeddings ---------------------------------------------------------------------
 
 
@@ -460,6 +556,15 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UpkeepSettings:
+    """How long upkeep leaves alone what nothing uses any more."""
+
+    keep_versions_days: float | None = 30
+    """What was made of earlier versions of documents and of earlier recipes; None: for ever."""
+    keep_logs_days: float = 90
+
+
+@dataclass(frozen=True, slots=True)
 class QualitySettings:
     """From where on something is wrong with a document, a chunk, a vector or the index."""
 
@@ -580,6 +685,7 @@ class Corpus:
     watch: WatchSettings = WatchSettings()
     automation: AutomationSettings = AutomationSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     quality: QualitySettings = QualitySettings()
     expectations: Mapping[str, tuple[Expectation, ...]] = field(default_factory=dict)
     """By stage: documents, chunks, embeddings or index."""
@@ -849,6 +955,48 @@ class Receipt:
     @property
     def found(self) -> bool:
         return any(self.erased.values())
+
+
+# --- alerts ------------------------------------------------------------------------------------
+
+
+class Urgency(StrEnum):
+    """The most urgent first; in the words of PagerDuty."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class AlertPhase(StrEnum):
+    OPENED = "opened"
+    REMINDED = "reminded"
+    """It is still so."""
+    RECOVERED = "recovered"
+    NEWS = "news"
+    TRIAL = "trial"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A message to people: what, since when, where to look and what to do."""
+
+    id: str
+    """The same for one that is delivered twice."""
+    phase: AlertPhase
+    corpus: str
+    cause: str
+    """All messages of one cause are of one incident."""
+    title: str
+    urgency: Urgency
+    since: datetime
+    at: datetime
+    detail: str = ""
+    count: int = 1
+    run_url: str | None = None
+    runbook: str | None = None
+    """The address of the page, or where it stands in the repository."""
 
 
 # --- search and answer -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
+from rag_assets.adapters.postgres.failures import PostgresFailures
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
@@ -60,6 +61,7 @@ class Stores:
     corpora: PostgresCorpora
     erasing: PostgresErasing
     verifying: PostgresVerifying
+    failures: PostgresFailures
     sources: PostgresSources
     provenance: PostgresProvenance
 
@@ -94,6 +96,7 @@ def stores(urls: DatabaseUrls) -> Stores:
         corpora=PostgresCorpora(urls.writer),
         erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
         verifying=PostgresVerifying(urls.writer, index=index),
+        failures=PostgresFailures(urls.writer),
         sources=PostgresSources(urls.writer),
         provenance=PostgresProvenance(urls.writer),
     )

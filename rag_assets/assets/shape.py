@@ -11,9 +11,10 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
+from rag_assets.assets.failing import forget_failures, remembered_failures
 from rag_assets.errors import RagAssetsError
-from rag_assets.model import Corpus, Generation, bucket_key
-from rag_assets.resources import key_of
+from rag_assets.model import NO_BUCKET, Corpus, Generation, bucket_key
+from rag_assets.resources import Platform, key_of
 
 Body = Callable[..., dg.MaterializeResult[Any] | None]
 
@@ -47,7 +48,8 @@ def corpus_asset(
     def made(body: Body) -> dg.AssetsDefinition:
         with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known
             warnings.simplefilter("ignore", dg.BetaWarning)
-            return _decorator(body)(completed(body, lineage_of(corpus, columns)))
+            lineage = lineage_of(corpus, columns)
+            return _decorator(body)(completed(body, corpus, lineage, in_buckets=in_buckets))
 
     def _decorator(body: Body) -> Callable[..., dg.AssetsDefinition]:
         return dg.asset(
@@ -105,20 +107,25 @@ def lineage_of(corpus: Corpus, columns: Sequence[Column]) -> dg.TableColumnLinea
 
 
 def completed(
-    body: Body, lineage: dg.TableColumnLineage
+    body: Body, corpus: Corpus, lineage: dg.TableColumnLineage, *, in_buckets: bool
 ) -> Callable[..., Iterator[dg.MaterializeResult[Any]]]:
-    """Adds the lineage that the UI reads from materializations, and explains failures.
+    """Adds the lineage that the UI reads from materializations; explains and remembers failures.
 
     What a person can act on becomes the failure that Dagster shows, without our stack.
     """
 
     @wraps(body)
-    def runs(*args: Any, **kwargs: Any) -> Iterator[dg.MaterializeResult[Any]]:
+    def runs(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        buckets = buckets_in(context) if in_buckets else [NO_BUCKET]
         try:
-            result = body(*args, **kwargs)
+            with remembered_failures(context, platform, corpus, buckets):
+                result = body(context, platform)
         except RagAssetsError as error:
             raise dg.Failure(description=str(error)) from error
         if result is not None:
+            forget_failures(context, platform, corpus, buckets)
             yield dg.MaterializeResult(
                 metadata={**(result.metadata or {}), "dagster/column_lineage": lineage}
             )

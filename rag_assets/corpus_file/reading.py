@@ -87,6 +87,7 @@ def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
         watch=model.WatchSettings(**attributes.watch.model_dump()),
         automation=model.AutomationSettings(**attributes.automation.model_dump()),
         schedules=model.ScheduleSettings(**attributes.schedules.model_dump()),
+        upkeep=model.UpkeepSettings(**attributes.upkeep.model_dump()),
         quality=model.QualitySettings(
             **attributes.quality.model_dump(exclude={"quarantine"}),
             quarantine=tuple(attributes.quality.quarantine),

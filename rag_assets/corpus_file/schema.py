@@ -171,6 +171,7 @@ Rate = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
 Minutes = Annotated[float, Field(ge=0.1, le=525_600)]
+Days = Annotated[float, Field(ge=1, le=36_500)]
 Window = Annotated[str, AfterValidator(_checked_window)]
 TimeZone = Annotated[str, AfterValidator(_checked_timezone)]
 Cron = Annotated[str, AfterValidator(_checked_cron)]
@@ -199,6 +200,7 @@ _S3 = model.S3Settings(bucket="")
 _WATCH = model.WatchSettings()
 _AUTOMATION = model.AutomationSettings()
 _SCHEDULES = model.ScheduleSettings()
+_UPKEEP = model.UpkeepSettings()
 _QUALITY = model.QualitySettings()
 _ALERTS = model.AlertSettings()
 _CORPUS = model.Corpus(name="", source=_FILES)
@@ -340,6 +342,21 @@ class ScheduleAttributes(Attributes):
     upkeep: Cron | None = Field(
         default=_SCHEDULES.upkeep,
         description="What no generation uses any more is deleted, and tables are vacuumed.",
+    )
+
+
+class UpkeepAttributes(Attributes):
+    """How long upkeep leaves alone what nothing uses any more."""
+
+    keep_versions_days: Days | None = Field(
+        default=_UPKEEP.keep_versions_days,
+        description="Days for which the texts, chunks and vectors of earlier versions of documents,"
+        " and of earlier settings, are kept after their end: going back to them embeds nothing."
+        " `null` keeps them for ever. That a version was there is always remembered.",
+    )
+    keep_logs_days: Days = Field(
+        default=_UPKEEP.keep_logs_days,
+        description="Days for which measurements, and the scores of earlier contents, are kept.",
     )
 
 
@@ -649,6 +666,9 @@ class CorpusAttributes(Attributes):
     )
     schedules: ScheduleAttributes = Field(
         default=ScheduleAttributes(), description="When the nightly work is done."
+    )
+    upkeep: UpkeepAttributes = Field(
+        default=UpkeepAttributes(), description="How long what nothing uses any more is kept."
     )
     quality: QualityAttributes = Field(
         default=QualityAttributes(),
