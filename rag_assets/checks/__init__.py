@@ -6,6 +6,7 @@ from rag_assets.checks import (
     eval_scores,
     published_index,
     raw_documents,
+    shape,
     vector_index,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "eval_scores",
     "published_index",
     "raw_documents",
+    "shape",
     "vector_index",
 ]

@@ -2,29 +2,29 @@
 
 import dagster as dg
 
-from rag_assets.checks.shape import corpus_check
+from rag_assets.checks.shape import corpus_check, corpus_inquiry
 from rag_assets.evaluation.comparing import Verdict
-from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.model import Corpus, Generation, GenerationState, RunIdentity
 from rag_assets.publishing import refusal
-from rag_assets.resources import Platform, run_of
+from rag_assets.resources import Platform
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
-    @corpus_check(
+    @corpus_inquiry(
         corpus,
         asset="eval_scores",
         name="gate",
         description="The candidate is not worse than what is published, and above every floor.",
         blocking=True,
     )
-    def judge(platform: Platform) -> dg.AssetCheckResult:
+    def judge(platform: Platform, run: RunIdentity) -> dg.AssetCheckResult:
         publisher = platform.publisher(corpus)
         candidates = [
             each for each in publisher.standing() if each.state is GenerationState.CANDIDATE
         ]
         if not candidates:
             return dg.AssetCheckResult(passed=True, description="No candidate waits.")
-        verdict = publisher.verdict(candidates[-1], publisher.golden_set(), run_of("check"))
+        verdict = publisher.verdict(candidates[-1], publisher.golden_set(), run)
         return _result(candidates[-1], verdict)
 
     return judge

@@ -40,7 +40,7 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
     """
     job = dg.define_asset_job(
         corpus.name,
-        selection=dg.AssetSelection.groups(corpus.name),
+        selection=daily(corpus),
         description=f"Brings the corpus {corpus.name} up to date, from its source to its readers.",
         executor_def=dg.in_process_executor,
     )
@@ -49,6 +49,18 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[job],
         resources={"platform": PLATFORM},
+    )
+
+
+def daily(corpus: model.Corpus) -> dg.AssetSelection:
+    """The assets, with the checks that cost what has changed."""
+    return dg.AssetSelection.groups(corpus.name) - nightly(corpus)
+
+
+def nightly(corpus: model.Corpus) -> dg.AssetSelection:
+    """The checks that look at everything, without any asset."""
+    return dg.AssetSelection.checks(
+        *checks.shape.nightly(build(corpus) for build in CHECKS),
     )
 
 
