@@ -9,6 +9,8 @@ from rag_assets.model import Corpus, RunIdentity
 from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
 
+CORPUS_TAG = "rag_assets/corpus"
+"""On every run: the corpus it is for."""
 WAIT_TAG = "rag_assets/wait"
 """On a run that waits for buckets which another run has: the command line's."""
 HINTED_TAG = "rag_assets/hinted"
