@@ -578,7 +578,7 @@ class QualitySettings:
     """The share of its rows that an index may lose within a day."""
     min_recall: float = 0.95
     """How much of the exact search the graph must find."""
-    quarantine: tuple[str, ...] = (
+    quarantine: tuple["QualityRule", ...] = (
         "empty_text",
         "garbled_text",
         "broken_tiling",
@@ -594,6 +594,12 @@ class Expectation:
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    quarantine: bool = False
+    """Whether documents that do not meet it are kept out of the index."""
+
+    def __str__(self) -> str:
+        given = (f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.name}({', '.join(given)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -689,6 +695,8 @@ class Corpus:
     quality: QualitySettings = QualitySettings()
     expectations: Mapping[str, tuple[Expectation, ...]] = field(default_factory=dict)
     """By stage: documents, chunks, embeddings or index."""
+    expectations_required: bool = False
+    """Whether a generation that does not meet all of them is not published."""
     alerts: AlertSettings = AlertSettings()
     acl: tuple[str, ...] = ("everyone",)
     on_poison: Literal["leave", "keep_last_good"] = "leave"
@@ -700,6 +708,76 @@ class Corpus:
     @property
     def bucket_keys(self) -> list[str]:
         return [bucket_key(bucket, self.buckets) for bucket in range(self.buckets)]
+
+
+# --- quality -----------------------------------------------------------------------------------
+
+
+class QualityStage(StrEnum):
+    """After which stage something is judged."""
+
+    DOCUMENTS = "documents"
+    CHUNKS = "chunks"
+    EMBEDDINGS = "embeddings"
+
+
+QualityRule = Literal[
+    "empty_text",
+    "garbled_text",
+    "duplicate_flood",
+    "broken_tiling",
+    "too_long",
+    "too_short",
+    "repeated_chunk",
+    "wrong_dimension",
+    "bad_norm",
+]
+
+RULES: Mapping[QualityStage, tuple[QualityRule, ...]] = {
+    QualityStage.DOCUMENTS: ("empty_text", "garbled_text", "duplicate_flood"),
+    QualityStage.CHUNKS: ("broken_tiling", "too_long", "too_short", "repeated_chunk"),
+    QualityStage.EMBEDDINGS: ("wrong_dimension", "bad_norm"),
+}
+"""What one document can break by itself, by the stage whose work it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityVerdict:
+    """A document that breaks a rule, and how: in numbers, never in words of the document."""
+
+    doc_id: str
+    stage: QualityStage
+    subject: str
+    """What made what was judged: the parser, then the chunker, then the embedder."""
+    rule: str
+    content_hash: bytes
+    quarantined: bool
+    """The rule is one that keeps a document out of the index."""
+    released: bool
+    """Somebody lets this content through all the same."""
+    figures: Mapping[str, float]
+    run_id: str
+    first_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTally:
+    """How many documents break the rules of a stage."""
+
+    rules: Mapping[str, int]
+    quarantined: int
+    released: int
+    since: datetime | None
+    """The longest ago that one of them was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRecall:
+    """How much of what exact search finds the graph of a generation finds."""
+
+    generation: int
+    recall: float
+    questions: int
 
 
 # --- generations -------------------------------------------------------------------------------
@@ -886,6 +964,8 @@ class Comparison:
     """The rows that are searched are those of the served content, no more and no fewer."""
     poison: bool = False
     """Its observed content cannot be processed for this generation."""
+    quarantined: bool = False
+    """Its observed content breaks a rule of quality, and nobody has released it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1146,3 +1226,50 @@ class Scores:
             for name, value in question.metrics.items():
                 values.setdefault(name, []).append(value)
         return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+# --- expectations ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectationResult:
+    """How the rows of a stage stand to one expectation."""
+
+    expectation: Expectation
+    met: bool
+    rows: int | None = None
+    """How many were looked at, where it looks at rows."""
+    unexpected: int | None = None
+    """How many of them are not as expected."""
+    observed: str | None = None
+    """What was found instead, where it looks at a whole column."""
+    failing: tuple[tuple[str, int | None], ...] = ()
+    """Document and chunk of the first of them."""
+    broken: str | None = None
+    """Why it could not be judged: it is the expectation that is to be mended."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The failing rows as people name them: a document, or `DOCUMENT#CHUNK`."""
+        return tuple(
+            doc_id if number is None else f"{doc_id}#{number}" for doc_id, number in self.failing
+        )
+
+    @property
+    def warns_only(self) -> bool:
+        return self.expectation.arguments.get("severity") in ("warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What was expected of one stage, what was found, and the page that shows it."""
+
+    stage: str
+    rows: int
+    results: tuple[ExpectationResult, ...]
+    page: str
+    """The file."""
+
+    @property
+    def unmet(self) -> tuple[ExpectationResult, ...]:
+        return tuple(each for each in self.results if not each.met)
