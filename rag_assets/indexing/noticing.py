@@ -11,7 +11,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from rag_assets.model import Awaited, Corpus, SourceObject, bucket_of
@@ -104,13 +104,13 @@ class Noticed:
         body, checksum = packed[: -_CHECKSUM.size], packed[-_CHECKSUM.size :]
         if len(body) < _HEAD.size or checksum != _CHECKSUM.pack(zlib.crc32(body)):
             return cls()
-        settings, *numbers, buckets = _HEAD.unpack_from(body)
+        *head, buckets = _HEAD.unpack_from(body)
         digests = body[_HEAD.size :]
         if len(digests) != buckets * _DIGEST_BYTES:
             return cls()
         places = range(0, len(digests), _DIGEST_BYTES)
         each = (int.from_bytes(digests[at : at + _DIGEST_BYTES]) for at in places)
-        return cls(settings, *numbers, tuple(each))
+        return replace(cls(*head), digests=tuple(each))
 
     def is_void(self, corpus: Corpus, awaited: Awaited) -> bool:
         """Whether it tells of other settings, or of another database than there is.

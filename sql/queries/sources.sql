@@ -17,10 +17,12 @@ WHERE c.corpus = %(corpus)s;
 -- name: listed
 -- Ends a failure. Written when something changes, else once a minute: a source may be listed often.
 INSERT INTO sources AS s (corpus, listed_at, objects)
-SELECT corpus, now(), %(objects)s FROM corpora WHERE corpus = %(corpus)s
+SELECT corpus, now(), %(objects)s::integer FROM corpora WHERE corpus = %(corpus)s
 ON CONFLICT (corpus) DO UPDATE
-SET listed_at = now(), objects = excluded.objects, failing_since = NULL, failed_at = NULL, error = NULL
+SET listed_at = now(), objects = coalesce(excluded.objects, s.objects),
+    failing_since = NULL, failed_at = NULL, error = NULL
 WHERE s.failing_since IS NOT NULL OR s.listed_at IS NULL OR s.objects <> excluded.objects
+   OR (s.objects IS NULL AND excluded.objects IS NOT NULL)
    OR s.listed_at < now() - interval '1 minute';
 
 -- name: failed

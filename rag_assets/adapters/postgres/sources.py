@@ -23,8 +23,11 @@ class PostgresSources:
             due={row["bucket"]: row["due"] for row in rows if row["due"] is not None},
         )
 
-    def listed(self, corpus: str, objects: int) -> None:
-        """The source was listed to its end. Nothing is kept of one that was never materialized."""
+    def listed(self, corpus: str, objects: int | None) -> None:
+        """The source was listed to its end; None: it tells of its changes, and was heard.
+
+        Nothing is kept of a corpus that was never materialized.
+        """
         self._tell("listed", corpus, objects=objects)
 
     def failed(self, corpus: str, error: str) -> None:
