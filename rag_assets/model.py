@@ -478,6 +478,76 @@ class Passage:
     end: int
 
 
+# --- quality -----------------------------------------------------------------------------------
+
+
+class QualityStage(StrEnum):
+    """After which stage something is judged."""
+
+    DOCUMENTS = "documents"
+    CHUNKS = "chunks"
+    EMBEDDINGS = "embeddings"
+
+
+QualityRule = Literal[
+    "empty_text",
+    "garbled_text",
+    "duplicate_flood",
+    "broken_tiling",
+    "too_long",
+    "too_short",
+    "repeated_chunk",
+    "wrong_dimension",
+    "bad_norm",
+]
+
+RULES: Mapping[QualityStage, tuple[QualityRule, ...]] = {
+    QualityStage.DOCUMENTS: ("empty_text", "garbled_text", "duplicate_flood"),
+    QualityStage.CHUNKS: ("broken_tiling", "too_long", "too_short", "repeated_chunk"),
+    QualityStage.EMBEDDINGS: ("wrong_dimension", "bad_norm"),
+}
+"""What one document can break by itself, by the stage whose work it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityVerdict:
+    """A document that breaks a rule, and how: in numbers, never in words of the document."""
+
+    doc_id: str
+    stage: QualityStage
+    subject: str
+    """What made what was judged: the parser, then the chunker, then the embedder."""
+    rule: str
+    content_hash: bytes
+    quarantined: bool
+    """The rule is one that keeps a document out of the index."""
+    released: bool
+    """Somebody lets this content through all the same."""
+    figures: Mapping[str, float]
+    run_id: str
+    first_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTally:
+    """How many documents break the rules of a stage."""
+
+    rules: Mapping[str, int]
+    quarantined: int
+    released: int
+    since: datetime | None
+    """The longest ago that one of them was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRecall:
+    """How much of what exact search finds the graph of a generation finds."""
+
+    generation: int
+    recall: float
+    questions: int
+
+
 # --- settings of a corpus ----------------------------------------------------------------------
 
 
@@ -578,7 +648,7 @@ class QualitySettings:
     """The share of its rows that an index may lose within a day."""
     min_recall: float = 0.95
     """How much of the exact search the graph must find."""
-    quarantine: tuple["QualityRule", ...] = (
+    quarantine: tuple[QualityRule, ...] = (
         "empty_text",
         "garbled_text",
         "broken_tiling",
@@ -708,76 +778,6 @@ class Corpus:
     @property
     def bucket_keys(self) -> list[str]:
         return [bucket_key(bucket, self.buckets) for bucket in range(self.buckets)]
-
-
-# --- quality -----------------------------------------------------------------------------------
-
-
-class QualityStage(StrEnum):
-    """After which stage something is judged."""
-
-    DOCUMENTS = "documents"
-    CHUNKS = "chunks"
-    EMBEDDINGS = "embeddings"
-
-
-QualityRule = Literal[
-    "empty_text",
-    "garbled_text",
-    "duplicate_flood",
-    "broken_tiling",
-    "too_long",
-    "too_short",
-    "repeated_chunk",
-    "wrong_dimension",
-    "bad_norm",
-]
-
-RULES: Mapping[QualityStage, tuple[QualityRule, ...]] = {
-    QualityStage.DOCUMENTS: ("empty_text", "garbled_text", "duplicate_flood"),
-    QualityStage.CHUNKS: ("broken_tiling", "too_long", "too_short", "repeated_chunk"),
-    QualityStage.EMBEDDINGS: ("wrong_dimension", "bad_norm"),
-}
-"""What one document can break by itself, by the stage whose work it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class QualityVerdict:
-    """A document that breaks a rule, and how: in numbers, never in words of the document."""
-
-    doc_id: str
-    stage: QualityStage
-    subject: str
-    """What made what was judged: the parser, then the chunker, then the embedder."""
-    rule: str
-    content_hash: bytes
-    quarantined: bool
-    """The rule is one that keeps a document out of the index."""
-    released: bool
-    """Somebody lets this content through all the same."""
-    figures: Mapping[str, float]
-    run_id: str
-    first_seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class QualityTally:
-    """How many documents break the rules of a stage."""
-
-    rules: Mapping[str, int]
-    quarantined: int
-    released: int
-    since: datetime | None
-    """The longest ago that one of them was found."""
-
-
-@dataclass(frozen=True, slots=True)
-class GraphRecall:
-    """How much of what exact search finds the graph of a generation finds."""
-
-    generation: int
-    recall: float
-    questions: int
 
 
 # --- generations -------------------------------------------------------------------------------

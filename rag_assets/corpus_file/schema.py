@@ -175,7 +175,6 @@ Days = Annotated[float, Field(ge=1, le=36_500)]
 Window = Annotated[str, AfterValidator(_checked_window)]
 TimeZone = Annotated[str, AfterValidator(_checked_timezone)]
 Cron = Annotated[str, AfterValidator(_checked_cron)]
-Rule = Annotated[str, Field(pattern=r"^[a-z]+(_[a-z]+)*$")]
 Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
 OnPoison = Literal["leave", "keep_last_good"]
 Metric = Literal[
@@ -387,7 +386,7 @@ class QualityAttributes(Attributes):
         default=_QUALITY.min_recall,
         description="How much of what exact search finds the graph must find.",
     )
-    quarantine: list[Rule] = Field(
+    quarantine: list[model.QualityRule] = Field(
         default=list(_QUALITY.quarantine),
         description="The rules that keep a document out of the index; the others are only told of.",
     )
