@@ -194,6 +194,15 @@ class SourceStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeEvent:
+    """What a source told: a document came, changed or left, and how to say that this was heard."""
+
+    receipt: str
+    doc_id: str | None
+    """None: it told of something that is no document of the corpus."""
+
+
+@dataclass(frozen=True, slots=True)
 class Awaited:
     """What the database says of a corpus: who it is, and what waits to be looked at in it."""
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from rag_assets.errors import UnreadableDocumentError
 from rag_assets.model import (
+    Alert,
+    ChangeEvent,
     Chunk,
     ChunkSet,
     Comparison,
@@ -52,6 +54,16 @@ class Source(Protocol):
 
     def read(self, doc_id: str) -> bytes | None:
         """The bytes now, or None when the document has left since it was listed."""
+
+
+class ChangeFeed(Protocol):
+    """What a source tells of its changes by itself: at least once, and in any order."""
+
+    def receive(self) -> Sequence[ChangeEvent]:
+        """Some that wait, none when there are no more; they come again until they are done."""
+
+    def done(self, events: Sequence[ChangeEvent]) -> None:
+        """What they told is kept elsewhere now."""
 
 
 class Parser(Protocol):
@@ -157,6 +169,20 @@ class SentenceEmbedder(Protocol):
 
     def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors; all zero where the model knows no word of the text."""
+
+
+class AlertChannel(Protocol):
+    """One way in which people are told. Its errors are `RagAssetsError`s that hold no address."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def urgent_only(self) -> bool:
+        """Whether it wakes people: warnings and news are not for it."""
+
+    def send(self, alert: Alert) -> str:
+        """Returns once it was taken, with what came back; asks at most a few times."""
 
 
 # --- the stores of the offline half ------------------------------------------------------------

@@ -6,6 +6,7 @@ import dagster as dg
 
 from rag_assets import __version__, wiring
 from rag_assets.model import Corpus, RunIdentity
+from rag_assets.ports import ChangeFeed, Source
 from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -26,6 +27,13 @@ class Platform(dg.ConfigurableResource[Any]):
 
     def stores(self) -> wiring.Stores:
         return wiring.stores(self.urls)
+
+    def source(self, corpus: Corpus) -> Source:
+        return wiring.source_of(corpus)
+
+    def changes(self, corpus: Corpus) -> ChangeFeed | None:  # noqa: ARG002
+        """What tells of the changes of a source, where something does."""
+        return None
 
     def publisher(self, corpus: Corpus) -> Publisher:
         return Publisher(corpus, self.urls)

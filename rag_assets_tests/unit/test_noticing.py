@@ -126,7 +126,18 @@ def test_a_cursor_is_read_as_it_was_written(cursor: Noticed) -> None:
 
 
 def test_a_cursor_over_a_hundred_buckets_is_smaller_than_a_kilobyte() -> None:
-    largest = Noticed(b"settings", *[2**63 - 1] * 7, digests=(2**48 - 1,) * 100)
+    most = 2**63 - 1
+    largest = Noticed(
+        b"settings",
+        created_at=most,
+        epochs=most,
+        counter=most,
+        hints=most,
+        due=most,
+        listed_at=most,
+        reminded_at=most,
+        digests=(2**48 - 1,) * 100,
+    )
 
     assert len(largest.encoded()) <= 1024
 
