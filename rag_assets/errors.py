@@ -3,6 +3,7 @@
     RagAssetsError
     ├── ConfigurationError        settings or a defs.yaml that cannot work
     ├── SourceError               the source cannot be listed or read
+    │   └── SourceDownError       it gives nothing now, whatever is asked for: no document is to blame
     ├── UnreadableDocumentError   one document has no text to read; it becomes a dead letter
     ├── EmbeddingError            an embedding model refused or answered wrongly
     │   ├── ProviderBusyError     not now: too many requests, broken, no answer in time; asked again
@@ -13,6 +14,7 @@
     │   ├── NotMigratedError      its schema is not the one this code works with
     │   └── StaleRunError         another run has recorded this bucket since we looked
     ├── ServerError               the embedded server or a service cannot be started or stopped
+    ├── AlertError                an alert could not be delivered
     ├── QuestionError             a question that cannot be searched for, such as an empty one
     ├── NotPublishedError         nothing to read yet
     ├── UnknownDocumentError      the corpus has no such document, or none with a dead letter
@@ -34,6 +36,10 @@ class ConfigurationError(RagAssetsError):
 
 
 class SourceError(RagAssetsError):
+    pass
+
+
+class SourceDownError(SourceError):
     pass
 
 
@@ -85,6 +91,10 @@ class StaleRunError(DatabaseError):
 
 
 class ServerError(RagAssetsError):
+    pass
+
+
+class AlertError(RagAssetsError):
     pass
 
 
