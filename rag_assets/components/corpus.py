@@ -7,7 +7,7 @@ import dagster as dg
 from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
-from rag_assets import assets, checks, model
+from rag_assets import assets, checks, model, sensors
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
 from rag_assets.resources import Platform
@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.eval_scores.build_labels,
     checks.published_index.build,
 )
+SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition], ...] = (sensors.source_changes.build,)
 PLATFORM = Platform()
 
 
@@ -48,6 +49,7 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[job],
+        sensors=[build(corpus) for build in SENSORS],
         resources={"platform": PLATFORM},
     )
 
@@ -87,7 +89,9 @@ class Corpus(dg.Component):
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
-        return dg.ComponentTypeSpec(tags=["rag"], produces=["asset", "asset_check", "job"])
+        return dg.ComponentTypeSpec(
+            tags=["rag"], produces=["asset", "asset_check", "job", "sensor"]
+        )
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003

@@ -160,7 +160,8 @@ def _keep_hints(feed: ChangeFeed, corpus: Corpus, stores: wiring.Stores) -> None
     """
     taken = 0
     while taken < EVENTS and (events := feed.receive()):
-        stores.documents.add_hints(corpus.name, {each.doc_id for each in events})
+        told = {each.doc_id for each in events if each.doc_id is not None}
+        stores.documents.add_hints(corpus.name, told)
         feed.done(events)
         taken += len(events)
 
