@@ -16,6 +16,12 @@ WAIT_TAG = "rag_assets/wait"
 """On a run that waits for buckets which another run has: the command line's."""
 HINTED_TAG = "rag_assets/hinted"
 """On a run that looks only at documents which were hinted at."""
+CORPUS_TAG = "rag_assets/corpus"
+"""On every run of a corpus, with its name: so many at once, however many it has to do."""
+REPAIR_TAG = "rag_assets/repair"
+"""On a run that nobody asked for: the automation's."""
+NIGHTLY_KEY = "rag_assets/nightly"
+"""In the metadata of a check that is too dear for each run."""
 
 
 class Platform(dg.ConfigurableResource[Any]):

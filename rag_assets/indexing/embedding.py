@@ -1,13 +1,14 @@
 """The step behind `embeddings`: gives every text its vector, once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from rag_assets.indexing.requesting import PatientEmbedder, Rejected
 from rag_assets.model import Chunk, DeadLetter, Generation, Passage, RunIdentity, Spent, Stage
-from rag_assets.ports import DeadLetterStore, EmbeddingStore
+from rag_assets.ports import Clock, DeadLetterStore, EmbeddingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Embedded:
     spent: Spent = field(default_factory=Spent)
     usd: Decimal | None = None
     """What it cost, where the price is known."""
+    stopped: bool = False
+    """The time was over before the texts were."""
 
     def __add__(self, other: "Embedded") -> "Embedded":
         known = [usd for usd in (self.usd, other.usd) if usd is not None]
@@ -32,6 +35,7 @@ class Embedded:
             dead_letters=self.dead_letters + other.dead_letters,
             spent=self.spent + other.spent,
             usd=sum(known, Decimal()) if known else None,
+            stopped=self.stopped or other.stopped,
         )
 
 
@@ -43,18 +47,19 @@ def embed(
     store: EmbeddingStore,
     letters: DeadLetterStore,
     run: RunIdentity,
+    until: datetime | None = None,
 ) -> Embedded:
     """Embeds texts that have no vector; what a request gave is committed as it comes.
 
     A text that the model rejects makes dead letters of its documents, and stops no other. What
     stops the run (no quota, a refused key, a model that stays busy) is raised when all that was
-    paid for is kept.
+    paid for is kept. From `until` on nothing more is asked, and the rest is left to a later run.
     """
     waiting = store.unembedded(
         generation, buckets, at_once=embedder.texts_a_request, claimed=embedder.metered
     )
-    done = Embedded()
-    with closing(waiting), closing(embedder.answers(map(_texts, waiting))) as answers:
+    done, batches = Embedded(), _InTime(waiting, until, embedder.clock)
+    with closing(waiting), closing(embedder.answers(map(_texts, batches))) as answers:
         for answer in answers:
             spent = answer.spent if embedder.metered else None
             if answer.keys or spent:
@@ -70,7 +75,24 @@ def embed(
                 spent=answer.spent,
                 usd=_usd(answer.spent, embedder.price),
             )
-    return done
+    return done + Embedded(stopped=batches.stopped)
+
+
+@dataclass(slots=True)
+class _InTime:
+    """Batches, as long as there is time; an iterator of which one knows how it ended."""
+
+    batches: Iterator[Sequence[Chunk]]
+    until: datetime | None
+    clock: Clock
+    stopped: bool = False
+
+    def __iter__(self) -> Iterator[Sequence[Chunk]]:
+        for batch in self.batches:
+            self.stopped = self.until is not None and self.clock.now() >= self.until
+            if self.stopped:
+                return
+            yield batch
 
 
 def _texts(chunks: Sequence[Chunk]) -> list[tuple[bytes, str]]:

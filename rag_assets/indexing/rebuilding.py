@@ -1,0 +1,69 @@
+"""When an index of changed settings may be built beside the one that is read."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from rag_assets.model import AutomationSettings, Generation, GenerationState
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildWindow:
+    """The hours of each day in which a build may embed; they may reach over midnight.
+
+    >>> night = RebuildWindow.read("22:00-06:00", "Europe/Berlin")
+    >>> night.ends_at(datetime(2026, 1, 15, 23, 30, tzinfo=UTC)).isoformat()
+    '2026-01-16T05:00:00+00:00'
+    >>> night.ends_at(datetime(2026, 1, 15, 12, tzinfo=UTC)) is None
+    True
+    """
+
+    start: time
+    end: time
+    zone: ZoneInfo
+
+    @classmethod
+    def read(cls, window: str, timezone: str) -> "RebuildWindow":
+        start, _, end = window.partition("-")
+        return cls(time.fromisoformat(start), time.fromisoformat(end), ZoneInfo(timezone))
+
+    def ends_at(self, now: datetime) -> datetime | None:
+        """When the window that is open closes; None while none is."""
+        today = now.astimezone(self.zone).date()
+        for day in (today - DAY, today):
+            opens, closes = self._of(day)
+            if opens <= now < closes:
+                return closes
+        return None
+
+    def opens_at(self, now: datetime) -> datetime:
+        """When the next window opens."""
+        today = now.astimezone(self.zone).date()
+        return next(
+            opens
+            for opens, _ in map(self._of, (today, today + DAY, today + 2 * DAY))
+            if opens > now
+        )
+
+    def _of(self, day: date) -> tuple[datetime, datetime]:
+        """The window that opens on a day, in UTC: clocks may be changed while it is open."""
+        opens = datetime.combine(day, self.start, self.zone)
+        last = day if self.end > self.start else day + DAY
+        closes = datetime.combine(last, self.end, self.zone)
+        return opens.astimezone(UTC), closes.astimezone(UTC)
+
+
+def window_of(settings: AutomationSettings) -> RebuildWindow | None:
+    if settings.rebuild_window is None:
+        return None
+    return RebuildWindow.read(settings.rebuild_window, settings.timezone)
+
+
+def waits_for_window(generation: Generation, living: Iterable[Generation]) -> bool:
+    """Whether a generation is a build that nobody misses yet, for readers have another one."""
+    return generation.state is GenerationState.BUILDING and any(
+        each.state is GenerationState.PUBLISHED for each in living
+    )
