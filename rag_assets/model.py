@@ -682,6 +682,27 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectationSettings:
+    """What is expected of each stage, beside what is always expected."""
+
+    required: bool = False
+    """Whether a generation that does not meet all of them is not published."""
+    documents: tuple[Expectation, ...] = ()
+    chunks: tuple[Expectation, ...] = ()
+    embeddings: tuple[Expectation, ...] = ()
+    index: tuple[Expectation, ...] = ()
+
+    @property
+    def stages(self) -> dict[str, tuple[Expectation, ...]]:
+        return {
+            "documents": self.documents,
+            "chunks": self.chunks,
+            "embeddings": self.embeddings,
+            "index": self.index,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class AlertSettings:
     """Who is told what has failed. The names are those of variables that hold the addresses."""
 
@@ -772,10 +793,7 @@ class Corpus:
     schedules: ScheduleSettings = ScheduleSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     quality: QualitySettings = QualitySettings()
-    expectations: Mapping[str, tuple[Expectation, ...]] = field(default_factory=dict)
-    """By stage: documents, chunks, embeddings or index."""
-    expectations_required: bool = False
-    """Whether a generation that does not meet all of them is not published."""
+    expectations: ExpectationSettings = ExpectationSettings()
     alerts: AlertSettings = AlertSettings()
     acl: tuple[str, ...] = ("everyone",)
     on_poison: Literal["leave", "keep_last_good"] = "leave"

@@ -112,15 +112,18 @@ def _source_of(source: SourceAttributes, folder: Path) -> model.SourceSettings:
     return model.LocalFilesSettings(path, include=include, exclude=exclude)
 
 
-def _expectations_of(
-    stages: ExpectationsAttributes,
-) -> dict[str, tuple[model.Expectation, ...]]:
-    named: dict[str, list[ExpectationAttributes]] = dict(stages)
-    return {
-        stage: tuple(model.Expectation(each.expect, each.model_extra or {}) for each in some)
-        for stage, some in named.items()
-        if some
+def _expectations_of(attributes: ExpectationsAttributes) -> model.ExpectationSettings:
+    stages = {
+        stage: tuple(map(_expectation_of, getattr(attributes, stage)))
+        for stage in model.ExpectationSettings().stages
     }
+    return model.ExpectationSettings(required=attributes.required, **stages)
+
+
+def _expectation_of(attributes: ExpectationAttributes) -> model.Expectation:
+    return model.Expectation(
+        attributes.expect, attributes.arguments, quarantine=attributes.quarantine
+    )
 
 
 def _resolved(folder: Path, path: str) -> Path:

@@ -17,9 +17,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from rag_assets import model
+from rag_assets.corpus_file.expecting import check_arguments, check_columns, checked_name, unknown
 from rag_assets.errors import ConfigurationError
 
 COMPONENT_TYPE = "rag_assets.components.Corpus"
@@ -46,12 +46,6 @@ PATTERN_WORDS = {
 }
 
 
-def _unknown(words: str, *, given: str, known: list[str]) -> PydanticCustomError:
-    """An error that carries the names it would have taken, so that one can be suggested."""
-    context = {"words": words, "given": given, "known": known}
-    return PydanticCustomError("unknown_name", "{words}", context)
-
-
 def _checked_file_pattern(pattern: str) -> str:
     parts = pattern.split("/")
     if ".." in parts:
@@ -75,14 +69,14 @@ def _checked_embedder(embedder: str) -> str:
     if not provider or not name:
         names = _embedder_names()
         known = [next(each for each in names if each.startswith(one)) for one in _providers()]
-        raise _unknown("must be written PROVIDER:MODEL", given=embedder, known=known)
+        raise unknown("must be written PROVIDER:MODEL", given=embedder, known=known)
     if provider not in _providers():
-        raise _unknown(f"unknown provider '{provider}'", given=provider, known=_providers())
+        raise unknown(f"unknown provider '{provider}'", given=provider, known=_providers())
     if re.search(r"\s", name):
         raise ValueError("the name of a model has no spaces")
     if provider in EMBEDDERS and name not in EMBEDDERS[provider]:
         words = f"{provider} has no model '{name}'"
-        raise _unknown(words, given=name, known=list(EMBEDDERS[provider]))
+        raise unknown(words, given=name, known=list(EMBEDDERS[provider]))
     return embedder
 
 
@@ -201,6 +195,7 @@ _AUTOMATION = model.AutomationSettings()
 _SCHEDULES = model.ScheduleSettings()
 _UPKEEP = model.UpkeepSettings()
 _QUALITY = model.QualitySettings()
+_EXPECTATIONS = model.ExpectationSettings()
 _ALERTS = model.AlertSettings()
 _CORPUS = model.Corpus(name="", source=_FILES)
 
@@ -395,26 +390,69 @@ class QualityAttributes(Attributes):
 class ExpectationAttributes(BaseModel):
     """One expectation: `expect` names it, all else is handed to it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    expect: str = Field(
-        pattern=r"^expect_[a-z0-9_]+$|^unexpected_rows_expectation$",
+    expect: Annotated[str, AfterValidator(checked_name)] = Field(
         description="The expectation, by its name in Great Expectations, such as"
         " `expect_column_values_to_not_be_null`. Its arguments stand beside it.",
     )
+    quarantine: bool = Field(
+        default=False,
+        description="Keep documents that do not meet it out of the index.",
+    )
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        return self.model_extra or {}
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        check_arguments(self.expect, self.arguments, quarantine=self.quarantine)
+        return self
+
+
+def _of_documents(expectation: ExpectationAttributes) -> ExpectationAttributes:
+    check_columns("documents", expectation.arguments)
+    return expectation
+
+
+def _of_chunks(expectation: ExpectationAttributes) -> ExpectationAttributes:
+    check_columns("chunks", expectation.arguments)
+    return expectation
+
+
+def _of_embeddings(expectation: ExpectationAttributes) -> ExpectationAttributes:
+    check_columns("embeddings", expectation.arguments)
+    return expectation
+
+
+def _of_index(expectation: ExpectationAttributes) -> ExpectationAttributes:
+    check_columns("index", expectation.arguments)
+    if expectation.quarantine:
+        raise ValueError(
+            "a row of the index cannot be quarantined: the next run writes it again; expect it of"
+            " the documents, chunks or embeddings"
+        )
+    return expectation
 
 
 class ExpectationsAttributes(Attributes):
     """What is expected of the rows of each stage, beside what is always expected."""
 
-    documents: list[ExpectationAttributes] = Field(default=[], description="Of the live documents.")
-    chunks: list[ExpectationAttributes] = Field(
+    required: bool = Field(
+        default=_EXPECTATIONS.required,
+        description="Publish a new generation of the index only if it meets all expectations.",
+    )
+    documents: list[Annotated[ExpectationAttributes, AfterValidator(_of_documents)]] = Field(
+        default=[], description="Of the live documents."
+    )
+    chunks: list[Annotated[ExpectationAttributes, AfterValidator(_of_chunks)]] = Field(
         default=[], description="Of the chunks of the newest generation."
     )
-    embeddings: list[ExpectationAttributes] = Field(
+    embeddings: list[Annotated[ExpectationAttributes, AfterValidator(_of_embeddings)]] = Field(
         default=[], description="Of their vectors, as length, norm and dimensions."
     )
-    index: list[ExpectationAttributes] = Field(
+    index: list[Annotated[ExpectationAttributes, AfterValidator(_of_index)]] = Field(
         default=[], description="Of the rows that are served."
     )
 

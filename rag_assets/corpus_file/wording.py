@@ -132,6 +132,7 @@ _EXAMPLES = {
     "source": "add 'source: {local_files: {path: FOLDER}}'",
     "local_files": "write 'local_files: {path: FOLDER}'",
     "path": "name the folder of the documents",
+    "expect": "begin each with 'expect: NAME', such as expect_column_values_to_not_be_null",
 }
 
 
