@@ -9,6 +9,7 @@ rag_assets_tests/contract/test_automation.py says what this module relies on.
 """
 
 import json
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -79,8 +80,6 @@ def repair_sensor(corpus: Corpus) -> "RepairSensor | None":
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=EVERY_S,
         run_tags={CORPUS_TAG: corpus.name, REPAIR_TAG: "true"},
-        use_user_code_server=True,  # the daemon itself does not know conditions of ours
-        emit_backfills=False,  # see RepairSensor
     )
 
 
@@ -340,8 +339,9 @@ def _tried(context: Context) -> dict[Partition, str]:
 
 
 def _runs(context: Context, run_ids: Collection[str]) -> dict[str, dg.DagsterRun]:
-    wanted = dg.RunsFilter(run_ids=list(run_ids))
-    found = context.asset_graph_view.instance.get_runs(wanted) if run_ids else []
+    if not run_ids:
+        return {}
+    found = context.asset_graph_view.instance.get_runs(dg.RunsFilter(run_ids=list(run_ids)))
     return {run.run_id: run for run in found}
 
 
@@ -352,8 +352,14 @@ class RepairSensor(dg.AutomationConditionSensorDefinition):
     """Asks for one run at a look, whatever number of buckets and assets it is for.
 
     Dagster would start one a bucket, or a backfill, which takes a minute to begin and scores the
-    index in a second run. Buckets between those that are asked for cost next to nothing.
+    index in a second run. Buckets between those that are asked for cost next to nothing. It is
+    evaluated where our code is, for the daemon does not know conditions of ours.
     """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        with warnings.catch_warnings():  # a parameter is in beta; the pinned version is known
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            super().__init__(name, use_user_code_server=True, emit_backfills=False, **options)
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> "SensorExecutionData":
         found = super().evaluate_tick(context)
@@ -375,8 +381,6 @@ class RepairSensor(dg.AutomationConditionSensorDefinition):
             minimum_interval_seconds=self.minimum_interval_seconds,
             description=self.description,
             metadata=changes.get("metadata") or self.metadata,
-            emit_backfills=self.emit_backfills,
-            use_user_code_server=True,
         )
 
 

@@ -53,7 +53,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             found = observe(
                 corpus,
                 buckets,
-                source=wiring.source_of(corpus),
+                source=platform.source(corpus),
                 parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
                 parsing=parsing,
                 store=stores.documents,
@@ -71,7 +71,9 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 **_totals(found.values()),
                 "run/held_by_another_run": len(buckets) - len(found),
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
-            }
+            },
+            # Says whether chunks are stale. In a range of buckets Dagster has one for all of them.
+            data_version=dg.DataVersion(stores.documents.fingerprint(corpus.name, buckets)),
         )
 
     return raw_documents

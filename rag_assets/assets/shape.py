@@ -12,11 +12,17 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.assets.failing import forget_failures, remembered_failures
-from rag_assets.errors import RagAssetsError
+from rag_assets.automation import repair_condition
+from rag_assets.errors import DatabaseError, NotMigratedError, RagAssetsError
 from rag_assets.model import NO_BUCKET, Corpus, Generation, bucket_key
 from rag_assets.resources import Platform, key_of
 
 Body = Callable[..., dg.MaterializeResult[Any] | None]
+
+RETRIES = 2
+"""A database that restarts is away for a moment. A provider has been asked patiently before."""
+RETRY_AFTER_S = 2.0
+"""Short, for a run keeps its place in the queue's limit meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,13 @@ def corpus_asset(
     columns: Sequence[Column],
     in_buckets: bool = True,
     may_be_left: bool = False,
+    pool: str | None = None,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Makes an asset of a corpus from its body, whose name and docstring are the asset's.
 
     One that `may_be_left` materializes nothing when its body returns None; what comes after it in
-    the run is then skipped.
+    the run is then skipped. Of the assets of one `pool` only so many run at once as the instance
+    says, whichever corpora they are of.
     """
 
     def made(body: Body) -> dg.AssetsDefinition:
@@ -67,6 +75,8 @@ def corpus_asset(
                 "dagster/column_lineage": lineage_of(corpus, columns),
             },
             freshness_policy=freshness_of(corpus),
+            automation_condition=repair_condition(corpus),
+            pool=pool,
             output_required=not may_be_left,
         )
 
@@ -123,15 +133,23 @@ def completed(
             with remembered_failures(context, platform, corpus, buckets):
                 result = body(context, platform)
         except RagAssetsError as error:
+            if _may_pass(error) and context.retry_number < RETRIES:
+                raise dg.RetryRequested(RETRIES, RETRY_AFTER_S) from error
             raise dg.Failure(description=str(error)) from error
         if result is not None:
             forget_failures(context, platform, corpus, buckets)
             yield dg.MaterializeResult(
-                metadata={**(result.metadata or {}), "dagster/column_lineage": lineage}
+                metadata={**(result.metadata or {}), "dagster/column_lineage": lineage},
+                data_version=result.data_version,
             )
 
     runs.__annotations__["return"] = Iterator[dg.MaterializeResult[Any]]
     return runs
+
+
+def _may_pass(error: RagAssetsError) -> bool:
+    """Whether the same step may succeed a moment later, with nobody doing anything."""
+    return isinstance(error, DatabaseError) and not isinstance(error, NotMigratedError)
 
 
 def buckets_in(context: dg.AssetExecutionContext) -> list[int]:

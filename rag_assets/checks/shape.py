@@ -6,12 +6,10 @@ import dagster as dg
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, RunIdentity
-from rag_assets.resources import Platform, key_of, run_of
+from rag_assets.resources import NIGHTLY_KEY, Platform, key_of, run_of
 
 NAMED = 50
 """How many documents the metadata of a check names."""
-NIGHTLY = "rag_assets/nightly"
-"""In the metadata of a check that looks at everything: a job of its own does, not the daily one."""
 
 Verdict = Callable[[Platform], dg.AssetCheckResult]
 Inquiry = Callable[[Platform, RunIdentity], dg.AssetCheckResult]
@@ -55,7 +53,7 @@ def corpus_inquiry(
             name=name,
             description=description,
             blocking=blocking,
-            metadata={NIGHTLY: True} if nightly else None,
+            metadata={NIGHTLY_KEY: True} if nightly else None,
         )
         def check(
             context: dg.AssetCheckExecutionContext, platform: Platform
@@ -72,4 +70,6 @@ def corpus_inquiry(
 
 def nightly(checks: Iterable[dg.AssetChecksDefinition]) -> list[dg.AssetCheckKey]:
     """Those of these checks that the daily job leaves out."""
-    return [spec.key for each in checks for spec in each.check_specs if spec.metadata.get(NIGHTLY)]
+    return [
+        spec.key for each in checks for spec in each.check_specs if spec.metadata.get(NIGHTLY_KEY)
+    ]

@@ -1,16 +1,22 @@
 """A corpus as Dagster sees it: which assets, checks and jobs there are, and nothing of how."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import dagster as dg
 from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
 from rag_assets import assets, checks, model, sensors
+from rag_assets.automation import repair_sensor
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
-from rag_assets.resources import Platform
+from rag_assets.resources import CORPUS_TAG, Platform
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
 
 ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = (
     assets.raw_documents.build,
@@ -32,25 +38,44 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
 )
 SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition], ...] = (sensors.source_changes.build,)
 PLATFORM = Platform()
+Job: TypeAlias = "UnresolvedAssetJobDefinition"
 
 
 def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
-    """The assets of a corpus from its source to what readers see, their checks, and one job.
+    """The assets of a corpus from its source to what readers see, their checks, and its jobs.
 
     Without an executor for the rest: a project has one, and these may stand beside others.
     """
-    job = dg.define_asset_job(
+    repair = repair_sensor(corpus)
+    return dg.Definitions(
+        assets=[build(corpus) for build in ASSETS],
+        asset_checks=[build(corpus) for build in CHECKS],
+        jobs=[chain(corpus), bulk(corpus)],
+        sensors=[*(build(corpus) for build in SENSORS), *([repair] if repair else [])],
+        resources={"platform": PLATFORM},
+    )
+
+
+def chain(corpus: model.Corpus) -> Job:
+    """In one process: starting one for each step would cost more than a small change does."""
+    return dg.define_asset_job(
         corpus.name,
         selection=daily(corpus),
         description=f"Brings the corpus {corpus.name} up to date, from its source to its readers.",
         executor_def=dg.in_process_executor,
+        tags={CORPUS_TAG: corpus.name},
     )
-    return dg.Definitions(
-        assets=[build(corpus) for build in ASSETS],
-        asset_checks=[build(corpus) for build in CHECKS],
-        jobs=[job],
-        sensors=[build(corpus) for build in SENSORS],
-        resources={"platform": PLATFORM},
+
+
+def bulk(corpus: model.Corpus) -> Job:
+    """For those who build a large index and want each step to give its memory back."""
+    return dg.define_asset_job(
+        f"{corpus.name}_bulk",
+        selection=daily(corpus),
+        description=f"The same as {corpus.name}, with a process for each step: slower to begin, and"
+        " each step gives its memory back. For the first build of a large corpus.",
+        executor_def=dg.multiprocess_executor,
+        tags={CORPUS_TAG: corpus.name},
     )
 
 

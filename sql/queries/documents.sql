@@ -423,6 +423,14 @@ FROM documents
 WHERE corpus = %(corpus)s AND (%(buckets)s::smallint[] IS NULL OR bucket = ANY (%(buckets)s))
 GROUP BY bucket;
 
+-- name: fingerprint_of_buckets
+-- What of a corpus is new when it was removed and indexed again is its birth.
+SELECT coalesce(left(encode(sha256(convert_to(string_agg(
+    concat_ws(' ', b.bucket, b.version, c.created_at AT TIME ZONE 'UTC'), ',' ORDER BY b.bucket
+), 'UTF8')), 'hex'), 16), 'nothing') AS fingerprint
+FROM buckets b JOIN corpora c USING (corpus)
+WHERE b.corpus = %(corpus)s AND b.bucket = ANY (%(buckets)s::smallint[]);
+
 -- name: live_texts
 -- The text of these documents, as they were last read.
 SELECT d.doc_id, t.text FROM documents d JOIN document_texts t USING (content_hash, parser)

@@ -166,6 +166,13 @@ class PostgresDocuments:
             rows = connection.execute(_query("count_documents"), which)
             return {row.pop("bucket"): dict(row) for row in rows}
 
+    def fingerprint(self, corpus: str, buckets: Collection[int]) -> str:
+        """Another one whenever anything was recorded in these buckets, and else the same."""
+        which = {"corpus": corpus, "buckets": list(buckets)}
+        with connect(self._url) as connection:
+            row = only_row(connection.execute(_query("fingerprint_of_buckets"), which))
+            return str(row["fingerprint"])
+
 
 class PostgresHold:
     """The time in which a run holds buckets; who asked for them meanwhile is known after it."""
