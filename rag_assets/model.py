@@ -195,7 +195,10 @@ class SourceStanding:
 
 @dataclass(frozen=True, slots=True)
 class ChangeEvent:
-    """What a source told: a document came, changed or left, and how to say that this was heard."""
+    """What a source told: a document came, changed or left, and how to say that this was heard.
+
+    It has no rev: where a listing tells none either, one from here would be ahead of it for ever.
+    """
 
     receipt: str
     doc_id: str | None
@@ -214,6 +217,8 @@ class Awaited:
     """Bucket to the seq of its newest hint."""
     due: Mapping[int, datetime] = field(default_factory=dict)
     """Bucket to the latest time at which one of its dead letters was to be tried again."""
+    standing: SourceStanding = SourceStanding()
+    """Of its source."""
 
 
 # --- how the work goes -------------------------------------------------------------------------
@@ -519,13 +524,61 @@ RULES: Mapping[QualityStage, tuple[QualityRule, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """The rules of one stage for the work of one maker, as the database can judge them."""
+
+    stage: QualityStage
+    subject: str
+    """What made what is judged: the parser, then the chunker, then the embedder."""
+    rules: str
+    """The rules and their limits; when they change, everything is judged again."""
+    quarantine: tuple[str, ...]
+    limits: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that a document breaks with a content; the figures are JSON."""
+
+    doc_id: str
+    content_hash: bytes
+    rule: str
+    figures: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVerdict:
+    """What was found before."""
+
+    doc_id: str
+    rule: str
+    content_hash: bytes
+    quarantined: bool
+    released: bool
+    current: bool
+    """The document still has this content."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictChanges:
+    """What is to be written, so that what is known is what was found."""
+
+    put: tuple[Finding, ...] = ()
+    void: tuple[KnownVerdict, ...] = ()
+    touched: tuple[str, ...] = ()
+    """Documents that come under quarantine, or out of it: merges look at them again."""
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.void)
+
+
+@dataclass(frozen=True, slots=True)
 class QualityVerdict:
     """A document that breaks a rule, and how: in numbers, never in words of the document."""
 
     doc_id: str
     stage: QualityStage
     subject: str
-    """What made what was judged: the parser, then the chunker, then the embedder."""
     rule: str
     content_hash: bytes
     quarantined: bool
@@ -712,6 +765,11 @@ class AlertSettings:
     webhook_secret_env: str | None = None
     successes: bool = False
     """Also tell of what was published."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told."""
+        return bool(self.slack_webhook_env or self.pagerduty_key_env or self.webhook_url_env)
 
 
 @dataclass(frozen=True, slots=True)

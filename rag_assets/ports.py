@@ -1,6 +1,7 @@
 """What the steps need from the world: one small protocol a role, for adapters and fakes."""
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -353,6 +354,41 @@ class MergePlanning(Protocol):
     def __call__(
         self, compared: Iterable[Comparison], *, keep_last_good: bool, merged: int
     ) -> MergePlan: ...
+
+
+# --- expectations ------------------------------------------------------------------------------
+
+
+class TakenRows(Protocol):
+    """The rows of some stages at one moment, in a session that can change nothing."""
+
+    @property
+    def connection(self) -> object:
+        """Of the database driver, for whoever asks in SQL."""
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Stage to the number of its rows."""
+
+    def batch(self, stage: str) -> str:
+        """The table of a stage."""
+
+    def query(self, stage: str) -> str:
+        """What gives all of its rows."""
+
+    def offenders(self, query: str, *, most: int) -> list[tuple[str, int | None]]:
+        """Document and chunk of each row that a query gives."""
+
+    def require(self) -> None:
+        """Raises if the session has ended meanwhile."""
+
+
+class ExpectedRows(Protocol):
+    """What expectations are judged on: ids and figures, never text."""
+
+    def taken(
+        self, corpus: str, generation: Generation | None, stages: Sequence[str]
+    ) -> AbstractContextManager[TakenRows]: ...
 
 
 # --- the online half ---------------------------------------------------------------------------

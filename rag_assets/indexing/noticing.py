@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from rag_assets.model import Awaited, Corpus, SourceObject, bucket_of
+from rag_assets.model import Awaited, Corpus, SourceObject, SourceStanding, bucket_of
 
 SINGLES = 4
 """So many touched buckets have a run each; starting a process costs more than passing over some."""
@@ -196,6 +196,19 @@ def requests(
         digests=listing.digests if listing else known.digests,
     )
     return RunWishes(runs, after.counter, len(whole | hinted), everything=everything), after
+
+
+def is_news(
+    standing: SourceStanding, *, objects: int | None, error: str | None, now: datetime
+) -> bool:
+    """Whether it is worth a write how a source was found: when it changes, else once a minute."""
+    last = standing.listed_at if error is None else standing.failed_at
+    return (
+        last is None
+        or error != standing.error
+        or objects not in {None, standing.objects}
+        or _passed(_milliseconds(last), now, timedelta(minutes=1))
+    )
 
 
 def _changed(before: Noticed, corpus: Corpus, listing: Listing | None) -> set[int]:

@@ -9,7 +9,15 @@ import dagster as dg
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.errors import RagAssetsError, SourceError
-from rag_assets.indexing.noticing import Listing, Noticed, RunWish, RunWishes, listing_of, requests
+from rag_assets.indexing.noticing import (
+    Listing,
+    Noticed,
+    RunWish,
+    RunWishes,
+    is_news,
+    listing_of,
+    requests,
+)
 from rag_assets.model import Awaited, Corpus, S3Settings, bucket_key
 from rag_assets.ports import ChangeFeed, Clock
 from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform
@@ -18,8 +26,6 @@ QUICK_S = 5
 """A folder is listed in milliseconds, and a queue costs one request."""
 LISTING_S = 60
 """Each thousand objects of a bucket cost a request to list."""
-EVENTS = 5000
-"""So many are taken from a queue at once; the rest waits for the next look."""
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 RUNNING = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 AT_ONCE = 2
@@ -53,11 +59,11 @@ def interval_s(corpus: Corpus) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one look gave: a listing where one was due, and what has gone wrong."""
+    """What one look gave: a listing where one was due and came to its end."""
 
     awaited: Awaited
     listing: Listing | None
-    problems: tuple[str, ...]
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +100,48 @@ class _Tick:
 
     def _seen(self) -> _Seen:
         """What is told comes first, then the listing: hints are kept before they are looked for."""
-        stores = self.platform.stores()
-        problems, every = [], timedelta()
-        if (feed := self.platform.changes(self.corpus)) is not None:
-            every = self._listing_every
-            try:
-                _keep_hints(feed, self.corpus, stores)
-            except SourceError as error:
-                problems.append(str(error))
-                every = min(every, timedelta(seconds=LISTING_S))
+        stores, problems = self.platform.stores(), list[str]()
+        every = self._heard(stores, problems)
         awaited = stores.sources.awaited(self.corpus.name)
         listing = None
         if self.before.must_list(self.corpus, awaited, now=self.now, every=every):
-            try:
-                objects = self.platform.source(self.corpus).objects()
-                listing = listing_of(objects, buckets=self.corpus.buckets)
-            except SourceError as error:
-                problems.append(str(error))
-        if problems:
-            stores.sources.failed(self.corpus.name, " ".join(problems))
-        else:
-            stores.sources.listed(self.corpus.name, listing.objects if listing else None)
-        return _Seen(awaited, listing, tuple(problems))
+            listing = self._listed(problems)
+        seen = _Seen(awaited, listing, " ".join(problems) or None)
+        self._note(seen, stores)
+        return seen
+
+    def _heard(self, stores: wiring.Stores, problems: list[str]) -> timedelta:
+        """Keeps what the source has told of its changes; returns how often it must be listed."""
+        feed = self.platform.changes(self.corpus)
+        if feed is None:
+            return timedelta()
+        try:
+            _keep_hints(feed, self.corpus, stores)
+        except SourceError as error:
+            problems.append(str(error))
+            return min(self._listing_every, timedelta(seconds=LISTING_S))
+        return self._listing_every
+
+    def _listed(self, problems: list[str]) -> Listing | None:
+        try:
+            objects = self.platform.source(self.corpus).objects()
+            return listing_of(objects, buckets=self.corpus.buckets)
+        except SourceError as error:
+            problems.append(str(error))
+            return None
+
+    def _note(self, seen: _Seen, stores: wiring.Stores) -> None:
+        """For the checks and alerts: since when the source is known, or is not."""
+        name, objects = self.corpus.name, seen.listing.objects if seen.listing else None
+        if is_news(seen.awaited.standing, objects=objects, error=seen.error, now=self.now):
+            if seen.error is None:
+                stores.sources.listed(name, objects)
+            else:
+                stores.sources.failed(name, seen.error)
 
     def _quiet(self, seen: _Seen) -> str:
-        if seen.problems:
-            return " ".join(seen.problems)
+        if seen.error is not None:
+            return seen.error
         if seen.listing is None:
             return "The queue told of no change."
         return f"Nothing has changed at the source. It lists {seen.listing.objects:,} documents."
@@ -158,12 +180,10 @@ def _keep_hints(feed: ChangeFeed, corpus: Corpus, stores: wiring.Stores) -> None
     Of a corpus that is not in the database none is kept: its first run, which begins later, looks
     at everything.
     """
-    taken = 0
-    while taken < EVENTS and (events := feed.receive()):
+    if events := feed.receive():
         told = {each.doc_id for each in events if each.doc_id is not None}
         stores.documents.add_hints(corpus.name, told)
         feed.done(events)
-        taken += len(events)
 
 
 def _run_requests(corpus: Corpus, wishes: RunWishes) -> Sequence[dg.RunRequest]:

@@ -5,8 +5,9 @@
 -- letter that is due, or one row without a bucket.
 SELECT c.created_at, (SELECT coalesce(sum(b.epoch), 0)::bigint FROM buckets b
                       WHERE b.corpus = c.corpus) AS epochs,
-       w.bucket, w.hint, w.due
+       w.bucket, w.hint, w.due, s.listed_at, s.objects, s.failing_since, s.failed_at, s.error
 FROM corpora c
+LEFT JOIN sources s USING (corpus)
 LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
            WHERE corpus = %(corpus)s GROUP BY bucket
            UNION ALL
@@ -15,23 +16,19 @@ LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
 WHERE c.corpus = %(corpus)s;
 
 -- name: listed
--- Ends a failure. Written when something changes, else once a minute: a source may be listed often.
+-- Ends a failure. How many objects there are is not known of one that was only heard.
 INSERT INTO sources AS s (corpus, listed_at, objects)
 SELECT corpus, now(), %(objects)s::integer FROM corpora WHERE corpus = %(corpus)s
 ON CONFLICT (corpus) DO UPDATE
 SET listed_at = now(), objects = coalesce(excluded.objects, s.objects),
-    failing_since = NULL, failed_at = NULL, error = NULL
-WHERE s.failing_since IS NOT NULL OR s.listed_at IS NULL OR s.objects <> excluded.objects
-   OR (s.objects IS NULL AND excluded.objects IS NOT NULL)
-   OR s.listed_at < now() - interval '1 minute';
+    failing_since = NULL, failed_at = NULL, error = NULL;
 
 -- name: failed
--- Keeps since when. Written when the error changes, else once a minute.
+-- Keeps since when.
 INSERT INTO sources AS s (corpus, failing_since, failed_at, error)
 SELECT corpus, now(), now(), %(error)s FROM corpora WHERE corpus = %(corpus)s
 ON CONFLICT (corpus) DO UPDATE
-SET failing_since = coalesce(s.failing_since, now()), failed_at = now(), error = excluded.error
-WHERE s.error IS DISTINCT FROM excluded.error OR s.failed_at < now() - interval '1 minute';
+SET failing_since = coalesce(s.failing_since, now()), failed_at = now(), error = excluded.error;
 
 -- name: standing
 -- For checks and for people.

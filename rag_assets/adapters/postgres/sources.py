@@ -6,6 +6,8 @@ from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.model import Awaited, SourceStanding
 
+STANDING = ("listed_at", "objects", "failing_since", "failed_at", "error")
+
 
 class PostgresSources:
     def __init__(self, url: str) -> None:
@@ -21,6 +23,7 @@ class PostgresSources:
             epochs=rows[0]["epochs"],
             hints={row["bucket"]: row["hint"] for row in rows if row["hint"] is not None},
             due={row["bucket"]: row["due"] for row in rows if row["due"] is not None},
+            standing=SourceStanding(*(rows[0][each] for each in STANDING)),
         )
 
     def listed(self, corpus: str, objects: int | None) -> None:
