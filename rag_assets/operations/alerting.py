@@ -305,6 +305,19 @@ class AlertState:
     news: tuple[News, ...] = ()
 
 
+def fitting(memory: Memory, problems: Sequence[Problem]) -> list[Problem]:
+    """What is open stays; of what is new so many that they can be remembered, the rest as one."""
+    known = [each for each in problems if each.cause in memory and not memory[each.cause].closed]
+    new = [each for each in problems if each not in known]
+    if len(known) + len(new) <= CAUSES or not new:
+        return [*problems]
+    room = max(0, CAUSES - 1 - len(known))
+    rest = new[room:]
+    listed = ", ".join(sorted({each.kind.value for each in rest}))
+    since = min(each.since for each in rest)
+    return [*known, *new[:room], Problem(Kind.MORE_PROBLEMS, since, listed, count=len(rest))]
+
+
 def due(
     memory: Memory, problems: Sequence[Problem], *, now: datetime, unknown: Collection[Kind] = ()
 ) -> tuple[dict[str, Told], list[tuple[AlertPhase, str]]]:
@@ -312,7 +325,6 @@ def due(
 
     Of what is `unknown`, as it cannot be looked at, nothing is said to have gone.
     """
-    problems = _fitting(memory, problems)
     wrong = {problem.cause for problem in problems}
     seen = {
         cause: told
@@ -337,19 +349,6 @@ def due(
         *((AlertPhase.RECOVERED, cause) for cause in recovered),
         *((AlertPhase.REMINDED, cause) for cause in reminded),
     ]
-
-
-def _fitting(memory: Memory, problems: Sequence[Problem]) -> list[Problem]:
-    """What is open stays; of what is new so many that they can be remembered, the rest as one."""
-    known = [each for each in problems if each.cause in memory and not memory[each.cause].closed]
-    new = [each for each in problems if each not in known]
-    if len(known) + len(new) <= CAUSES or not new:
-        return [*problems]
-    room = max(0, CAUSES - 1 - len(known))
-    rest = new[room:]
-    listed = ", ".join(sorted({each.kind.value for each in rest}))
-    since = min(each.since for each in rest)
-    return [*known, *new[:room], Problem(Kind.MORE_PROBLEMS, since, listed, count=len(rest))]
 
 
 def _seen(told: Told, now: datetime, *, wrong: bool) -> Told:
@@ -464,6 +463,7 @@ class _Post:
     def problems(
         self, known: Memory, problems: Sequence[Problem], unknown: Collection[Kind]
     ) -> Memory:
+        problems = fitting(known, problems)
         by_cause = {problem.cause: problem for problem in problems}
         memory, messages = due(known, problems, now=self.now, unknown=unknown)
         for phase, cause in messages:
@@ -500,7 +500,7 @@ class _Post:
         still_open = told if told and not told.closed else None
         since = still_open.since if still_open else problem.since if problem else self.now
         return Alert(
-            id=_identity_of(self.corpus, cause, phase, since, *([told.told_at] if told else [])),
+            id=_identity_of(self.corpus, cause, phase, since, self._times(phase, since, told)),
             phase=phase,
             corpus=self.corpus,
             cause=cause,
@@ -513,6 +513,12 @@ class _Post:
             run_url=self.links.run(problem.run_id if problem else None),
             runbook=self.links.runbook(runbook_of(kind)),
         )
+
+    def _times(self, phase: AlertPhase, since: datetime, told: Told | None) -> int:
+        """Tells two messages of one cause apart: how often it came back, or for how long it is."""
+        if phase is AlertPhase.REMINDED:
+            return (self.now - since) // REMINDED_AFTER
+        return told.times if told else 0
 
     def _news(self, news: News) -> Alert:
         return Alert(
@@ -544,9 +550,9 @@ def trial(corpus: str, *, links: Links, now: datetime) -> Alert:
     )
 
 
-def _identity_of(corpus: str, what: str, phase: AlertPhase, *times: datetime) -> str:
+def _identity_of(corpus: str, what: str, phase: AlertPhase, since: datetime, times: int = 0) -> str:
     """The same for a message that is sent twice, so that its receiver can tell."""
-    parts = [corpus, what, phase.value, *(f"{_s(each)}" for each in times)]
+    parts = [corpus, what, phase.value, str(_s(since)), str(times)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
