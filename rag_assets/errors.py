@@ -3,7 +3,7 @@
     RagAssetsError
     ├── ConfigurationError        settings or a defs.yaml that cannot work
     ├── SourceError               the source cannot be listed or read
-    │   └── SourceDownError       it gives nothing now, whatever is asked for: no document is to blame
+    │   └── SourceDownError       whatever it is asked for: no one document is to blame
     ├── UnreadableDocumentError   one document has no text to read; it becomes a dead letter
     ├── EmbeddingError            an embedding model refused or answered wrongly
     │   ├── ProviderBusyError     not now: too many requests, broken, no answer in time; asked again

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import __version__, wiring
-from rag_assets.model import Corpus, RunIdentity
+from rag_assets.model import Corpus, RunIdentity, S3Settings
 from rag_assets.ports import ChangeFeed, Source
 from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
@@ -35,14 +35,28 @@ class Platform(dg.ConfigurableResource[Any]):
         return wiring.stores(self.urls)
 
     def source(self, corpus: Corpus) -> Source:
-        return wiring.source_of(corpus)
+        """The corpus's documents; a bucket is read with the client of Dagster's own S3 resource."""
+        bucket = corpus.source if isinstance(corpus.source, S3Settings) else None
+        return wiring.source_of(corpus, s3=None if bucket is None else _s3_client(bucket))
 
-    def changes(self, corpus: Corpus) -> ChangeFeed | None:  # noqa: ARG002
-        """What tells of the changes of a source, where something does."""
-        return None
+    def changes(self, corpus: Corpus) -> ChangeFeed | None:
+        """The queue that tells of the source's changes, where the corpus names one."""
+        return wiring.changes_of(corpus)
 
     def publisher(self, corpus: Corpus) -> Publisher:
         return Publisher(corpus, self.urls)
+
+
+def _s3_client(settings: S3Settings) -> Any:
+    from dagster_aws.s3 import S3Resource  # a second of CPU, for those who have a bucket
+
+    with wiring.making_s3_client(settings):
+        return S3Resource(
+            region_name=settings.region,
+            endpoint_url=settings.endpoint_url,
+            profile_name=settings.profile,
+            max_attempts=wiring.S3_RETRIES,  # it says otherwise, but botocore counts so
+        ).get_client()
 
 
 def run_of(run_id: str) -> RunIdentity:

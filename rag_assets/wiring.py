@@ -3,17 +3,20 @@
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 
+from rag_assets.adapters.alerting import PagerDuty, SignedWebhook, SlackWebhook
+from rag_assets.adapters.aws import ATTEMPTS
 from rag_assets.adapters.cohere import CohereEmbeddings
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.local_files import LocalFiles
 from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.parse_workers import ParseWorkers
 from rag_assets.adapters.postgres.chunks import PostgresChunks
+from rag_assets.adapters.postgres.collecting import PostgresCollecting
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
 from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
@@ -23,17 +26,22 @@ from rag_assets.adapters.postgres.failures import PostgresFailures
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
+from rag_assets.adapters.postgres.quality import PostgresQuality
 from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
 from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.postgres.sources import PostgresSources
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
 from rag_assets.adapters.prices import usd_a_million_tokens
+from rag_assets.adapters.s3 import S3Client, S3Objects, making_client
+from rag_assets.adapters.sqs import SqsChanges
+from rag_assets.adapters.sqs import client_of as sqs_client_of
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
 from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import DocumentParser, parser_of
+from rag_assets.indexing.quality import verdict_changes
 from rag_assets.indexing.requesting import PATIENCE_OF_A_READER, PatientEmbedder
 from rag_assets.model import (
     Corpus,
@@ -43,9 +51,14 @@ from rag_assets.model import (
     LocalFilesSettings,
     PublishedIndex,
     Recipe,
+    S3Settings,
 )
-from rag_assets.ports import Chunker, Embedder, SearchIndex, Source
+from rag_assets.operations.alerting import Links
+from rag_assets.ports import AlertChannel, Chunker, Embedder, SearchIndex, Source
 from rag_assets.settings import DatabaseUrls, Settings
+
+S3_RETRIES = ATTEMPTS - 1
+"""How often a request to a bucket is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,9 @@ class Stores:
     corpora: PostgresCorpora
     erasing: PostgresErasing
     verifying: PostgresVerifying
+    quality: PostgresQuality
     failures: PostgresFailures
+    collecting: PostgresCollecting
     sources: PostgresSources
     provenance: PostgresProvenance
 
@@ -96,7 +111,9 @@ def stores(urls: DatabaseUrls) -> Stores:
         corpora=PostgresCorpora(urls.writer),
         erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
         verifying=PostgresVerifying(urls.writer, index=index),
+        quality=PostgresQuality(urls.writer, compare=verdict_changes),
         failures=PostgresFailures(urls.writer),
+        collecting=PostgresCollecting(urls.writer, owner_url=urls.owner),
         sources=PostgresSources(urls.writer),
         provenance=PostgresProvenance(urls.writer),
     )
@@ -111,10 +128,28 @@ def pinned_index(index: SearchIndex, row: PublishedIndex) -> SearchIndex:
     return PinnedIndex(index, row)
 
 
-def source_of(corpus: Corpus) -> Source:
+def source_of(corpus: Corpus, *, s3: S3Client | None = None) -> Source:
+    """Where a corpus's documents come from; a bucket is read through the client that is given."""
     if isinstance(corpus.source, LocalFilesSettings):
         return LocalFiles(corpus.source)
-    raise ConfigurationError(f"{corpus.name}: buckets of an object store cannot be read yet.")
+    if s3 is None:
+        raise ConfigurationError(
+            f"{corpus.name}: its bucket can be read by Dagster alone, whose S3 resource makes the"
+            " client. Use `Platform.source`."
+        )
+    return S3Objects(corpus.source, s3)
+
+
+def changes_of(corpus: Corpus) -> SqsChanges | None:
+    """The queue that tells of the source's changes, where the corpus names one."""
+    if isinstance(corpus.source, S3Settings) and corpus.source.queue_url:
+        return SqsChanges(corpus.source, sqs_client_of(corpus.source))
+    return None
+
+
+def making_s3_client(settings: S3Settings) -> AbstractContextManager[None]:
+    """Around whatever makes it: the client is patient for seconds only, and its errors are ours."""
+    return making_client(settings)
 
 
 def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[str]:
@@ -261,6 +296,32 @@ def _made(provider: str, model: str, settings: EmbeddingSettings) -> Provider:
 def _wordllama(model: str) -> WordLlamaEmbedder:
     """Its weights are loaded once a process."""
     return WordLlamaEmbedder(model)
+
+
+# --- alerts --------------------------------------------------------------------------------------
+
+
+def alert_channels(corpus: Corpus, settings: Settings) -> list[AlertChannel]:
+    """All that a corpus names, in a fixed order; whether they work shows when they are used."""
+    named, clock = corpus.alerts, SystemClock()
+    channels: list[AlertChannel] = []
+    if named.slack_webhook_env:
+        channels.append(SlackWebhook(named.slack_webhook_env, clock))
+    if named.pagerduty_key_env:
+        channels.append(
+            PagerDuty(
+                named.pagerduty_key_env, settings.pagerduty_url, ui_url=settings.ui_url, clock=clock
+            )
+        )
+    if named.webhook_url_env:
+        channels.append(
+            SignedWebhook(named.webhook_url_env, clock, secret_variable=named.webhook_secret_env)
+        )
+    return channels
+
+
+def alert_links(settings: Settings) -> Links:
+    return Links(settings.ui_url, settings.runbooks_url)
 
 
 # --- recipes -------------------------------------------------------------------------------------

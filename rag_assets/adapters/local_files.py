@@ -3,30 +3,30 @@
 import errno
 import hashlib
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote_from_bytes
 
+from rag_assets.adapters.document_names import (
+    LARGEST_BYTES,
+    LONGEST_ID,
+    doc_id_of,
+    may_be_shortened,
+    name_of,
+    taken_by,
+)
 from rag_assets.errors import SourceError
 from rag_assets.model import LocalFilesSettings, SourceObject
 
 _CLOCK_TICK_S = 0.05
 """File times move in ticks of a few milliseconds: a younger file may change without a trace."""
 _LOOKS = 10
-_LARGEST_BYTES = 64 * 2**20
-"""No text for people is larger, and what is read is held in memory."""
 _LEFT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-_LONGEST_ID = 1500
-"""Bytes: what the database's indexes hold beside a word."""
-_SHORTENED = re.compile(r".{100}…[0-9a-f]{16}\Z", re.DOTALL)
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class LocalFiles:
 
     def objects(self) -> Iterator[SourceObject]:
         root = self._root()
-        included, excluded = _compiled(self.settings.include), _compiled(self.settings.exclude)
+        takes = taken_by(self.settings.include, self.settings.exclude)
         uri = root.absolute().as_uri().rstrip("/")
         beginning = len(os.path.join(root, ""))  # noqa: PTH118 # a string, for every file of a corpus
         for entry in _files(str(root)):
             relative = entry.path[beginning:]
-            if not included.fullmatch(relative) or excluded.fullmatch(relative):
+            if not takes(relative):
                 continue
             if entry.is_symlink() and not _is_inside(Path(entry.path), root):
                 continue
@@ -55,8 +55,9 @@ class LocalFiles:
         if not path.is_relative_to(root):
             return None
         relative = path.relative_to(root)
+        takes = taken_by(self.settings.include, self.settings.exclude)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not self._takes(str(relative)) or not _is_inside(path, root):
+        if hidden or not takes(str(relative)) or not _is_inside(path, root):
             return None
         status = _settled_status(path)
         uri = root.absolute().as_uri().rstrip("/")
@@ -65,9 +66,9 @@ class LocalFiles:
     def read(self, doc_id: str) -> bytes | None:
         root = self._root()
         path = _path_of(doc_id, root)
-        if _SHORTENED.search(doc_id) and not os.path.lexists(path):
+        if may_be_shortened(doc_id) and not os.path.lexists(path):
             raise SourceError(
-                f"The path of {doc_id} is longer than {_LONGEST_ID} bytes. Move the file further"
+                f"The path of {doc_id} is longer than {LONGEST_ID} bytes. Move the file further"
                 " up, or exclude it in the corpus's `source`."
             )
         if not _is_inside(path, root):
@@ -90,11 +91,6 @@ class LocalFiles:
                 " `source.local_files.path` in the corpus's defs.yaml."
             )
         return root
-
-    def _takes(self, relative: str) -> bool:
-        return bool(_compiled(self.settings.include).fullmatch(relative)) and not _compiled(
-            self.settings.exclude
-        ).fullmatch(relative)
 
 
 def _files(root: str) -> Iterator["os.DirEntry[str]"]:
@@ -120,11 +116,21 @@ def _entries(folder: str) -> list["os.DirEntry[str]"]:
 
 
 def _object(relative: str, status: os.stat_result, root_uri: str) -> SourceObject:
+    raw = os.fsencode(relative)
     return SourceObject(
-        doc_id=_doc_id(relative),
-        uri=f"{root_uri}/{quote_from_bytes(os.fsencode(relative))}",
+        doc_id=doc_id_of(raw),
+        uri=f"{root_uri}/{quote_from_bytes(raw)}",
         source_hash=_source_hash(status),
+        modified_at=_time(status.st_mtime),
     )
+
+
+def _time(seconds: float) -> datetime | None:
+    """A file may be dated to a year that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _is_inside(path: Path, root: Path) -> bool:
@@ -167,9 +173,9 @@ def _content(path: Path) -> bytes | None:
         os.close(opened)
         return None
     with os.fdopen(opened, "rb") as file:
-        content = file.read(_LARGEST_BYTES + 1)
-    if len(content) > _LARGEST_BYTES:
-        raise OSError(errno.EFBIG, f"it has more than {_LARGEST_BYTES >> 20} MB")
+        content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST_BYTES >> 20} MB")
     return content
 
 
@@ -179,41 +185,8 @@ def _source_hash(status: os.stat_result) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-def _doc_id(relative: str) -> str:
-    r"""The path in slashes; bytes that are no UTF-8 are escaped, for a database holds only text.
-
-    >>> _doc_id(os.fsdecode(b"caf\xe9.md")), _doc_id(r"caf\xe9.md")
-    ('caf\\xe9.md', 'caf\\x5cxe9.md')
-    """
-    raw = os.fsencode(relative).replace(b"\\x", b"\\x5cx")
-    if len(raw) > _LONGEST_ID:
-        digest = hashlib.blake2b(raw, digest_size=8).hexdigest()
-        return f"{_text(raw[: _LONGEST_ID // 2])}…{digest}"
-    return _text(raw)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", errors="backslashreplace")
-
-
 def _path_of(doc_id: str, root: Path) -> Path:
-    raw = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), doc_id.encode())
-    return root / os.fsdecode(raw)
-
-
-@cache
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Any of them: `**/` stands for any folders, none included; `*` stays within one name.
-
-    >>> any_md = _compiled(("a/**/*.md",))
-    >>> [bool(any_md.fullmatch(name)) for name in ("a/b.md", "a/b/c.md", "x/a/b.md")]
-    [True, True, False]
-    """
-    alternatives = [
-        "".join(_WILD.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*|\?)", each))
-        for each in patterns
-    ]
-    return re.compile("|".join(alternatives) or r"(?!)", re.DOTALL)
+    return root / os.fsdecode(name_of(doc_id))
 
 
 def _unlistable(error: OSError) -> NoReturn:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rag_assets.errors import SourceError, UnreadableDocumentError
+from rag_assets.errors import SourceDownError, SourceError, UnreadableDocumentError
 from rag_assets.indexing.parsing import content_hash
 from rag_assets.model import (
     Corpus,
@@ -52,6 +52,8 @@ def contents(source: Source, objects: Iterable[SourceObject]) -> Iterator[Conten
     for each in objects:
         try:
             yield Content(each, source.read(each.doc_id))
+        except SourceDownError:
+            raise  # the run ends; else each document would wait for it, and be reported dead
         except SourceError as error:
             yield Content(each, error)
 

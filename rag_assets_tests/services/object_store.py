@@ -24,6 +24,7 @@ and bring it back with all it holds, at the same port. `store.requests` are thos
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -141,9 +142,13 @@ class ObjectStore:
     def put(self, bucket: str, key: str, content: bytes = b"Text.") -> None:
         self.s3.put_object(Bucket=bucket, Key=key, Body=content)
 
-    def put_all(self, bucket: str, contents: Mapping[str, bytes]) -> None:
+    def put_many(self, bucket: str, contents: Mapping[str, bytes]) -> None:
+        """Not over HTTP, so in a fraction of a millisecond each; no queue is told."""
+        from moto.s3.models import s3_backends
+
+        backend = s3_backends[_ACCOUNT]["aws"]
         for key, content in contents.items():
-            self.put(bucket, key, content)
+            backend.put_object(bucket, key, content, disable_notification=True)
 
     def delete(self, bucket: str, *keys: str) -> None:
         """In a versioned bucket this only adds a delete marker, and moto tells no queue of it."""
@@ -224,7 +229,7 @@ class ObjectStore:
             return answer
         time.sleep(fault.delay_s)
         if fault.status is None:
-            environ["werkzeug.socket"].close()
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionError
         body = _error(fault.code) if fault.body is None else fault.body
         headers = [
