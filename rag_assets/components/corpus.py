@@ -36,7 +36,10 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.eval_scores.build_labels,
     checks.published_index.build,
 )
-SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition], ...] = (sensors.source_changes.build,)
+SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
+    sensors.source_changes.build,
+    sensors.alerts.build,
+)
 PLATFORM = Platform()
 Job: TypeAlias = "UnresolvedAssetJobDefinition"
 
@@ -46,12 +49,12 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
 
     Without an executor for the rest: a project has one, and these may stand beside others.
     """
-    repair = repair_sensor(corpus)
+    watching = [repair_sensor(corpus), *(build(corpus) for build in SENSORS)]
     return dg.Definitions(
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[chain(corpus), bulk(corpus)],
-        sensors=[*(build(corpus) for build in SENSORS), *([repair] if repair else [])],
+        sensors=[each for each in watching if each is not None],
         resources={"platform": PLATFORM},
     )
 
