@@ -684,7 +684,7 @@ def _publisher(corpus: str | None) -> "Publisher":
 
     settings = Settings.from_environment()
     urls = wiring.database_urls(settings)
-    return Publisher(installation.corpus_named(settings, corpus), urls)
+    return Publisher(installation.corpus_named(settings, corpus), urls, settings.home)
 
 
 def _stores() -> "Stores":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rag_assets.errors import ConfigurationError
@@ -1341,8 +1342,19 @@ class ExpectationResult:
         )
 
     @property
+    def sentence(self) -> str:
+        """What is not as expected, for people; ids and figures, never text."""
+        if self.broken:
+            return f"{self.expectation} cannot be judged: {self.broken}."
+        if self.unexpected is None:
+            return f"{self.expectation} does not hold; found is {self.observed}."
+        of_rows = "" if self.rows is None else f" of {self.rows}"
+        such = f", such as {self.named[0]}" if self.failing else ""
+        return f"{self.expectation} does not hold for {self.unexpected}{of_rows} rows{such}."
+
+    @property
     def warns_only(self) -> bool:
-        return self.expectation.arguments.get("severity") in ("warning", "info")
+        return not self.broken and self.expectation.arguments.get("severity") in ("warning", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -1352,8 +1364,12 @@ class StageResult:
     stage: str
     rows: int
     results: tuple[ExpectationResult, ...]
-    page: str
-    """The file."""
+    page: str | None = None
+    """The file, where one was written."""
+
+    @property
+    def page_url(self) -> str | None:
+        return None if self.page is None else Path(self.page).as_uri()
 
     @property
     def unmet(self) -> tuple[ExpectationResult, ...]:

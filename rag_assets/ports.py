@@ -17,10 +17,12 @@ from rag_assets.model import (
     Comparison,
     Corpus,
     DeadLetter,
+    Finding,
     Found,
     Generation,
     Hint,
     InputKind,
+    KnownVerdict,
     Mark,
     MergePlan,
     ObservedDocument,
@@ -33,6 +35,7 @@ from rag_assets.model import (
     SourceObject,
     Spent,
     StoredText,
+    VerdictChanges,
     WhyWithheld,
 )
 
@@ -354,6 +357,18 @@ class MergePlanning(Protocol):
     def __call__(
         self, compared: Iterable[Comparison], *, keep_last_good: bool, merged: int
     ) -> MergePlan: ...
+
+
+class VerdictPlanning(Protocol):
+    """What a store of verdicts asks about what it has found."""
+
+    def __call__(
+        self,
+        found: Sequence[Finding],
+        known: Sequence[KnownVerdict],
+        *,
+        quarantine: Sequence[str],
+    ) -> VerdictChanges: ...
 
 
 # --- expectations ------------------------------------------------------------------------------

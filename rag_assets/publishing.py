@@ -1,7 +1,8 @@
 """Scores generations, judges them, and decides what readers see: for assets and commands."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from rag_assets.model import (
     PublishedIndex,
     RunIdentity,
     Scores,
+    StageResult,
 )
 from rag_assets.ports import SearchIndex
 from rag_assets.settings import DatabaseUrls
@@ -47,6 +49,8 @@ class Publisher:
 
     corpus: Corpus
     urls: DatabaseUrls
+    home: Path | None = None
+    """Where pages are written that show what was expected and found; None: nowhere."""
 
     @property
     def stores(self) -> wiring.Stores:
@@ -125,7 +129,44 @@ class Publisher:
         after = self.scores(candidate, golden_set, run)
         rival = self.rival_of(candidate)
         before = self.scores(rival, golden_set, run) if rival else None
-        return judged(after, before=before, settings=self.corpus.evaluation)
+        verdict = judged(after, before=before, settings=self.corpus.evaluation)
+        return self._as_expected(candidate, verdict, run)
+
+    def newest(self) -> Generation | None:
+        """The generation that is complete, and is or will be read."""
+        states = {GenerationState.CANDIDATE, GenerationState.PUBLISHED}
+        living = self.stores.generations.living(self.corpus.name)
+        return next((each for each in reversed(living) if each.state in states), None)
+
+    def expected(
+        self,
+        generation: Generation | None,
+        run: RunIdentity,
+        *,
+        stages: Collection[str] | None = None,
+    ) -> list[StageResult]:
+        """How the rows of these stages stand to what is expected of them; of all, without."""
+        suites = wiring.suites_of(self.corpus, generation)
+        asked = {
+            stage: suite for stage, suite in suites.items() if stages is None or stage in stages
+        }
+        judge = wiring.expectations(self.urls, self.home).judge
+        return judge(self.corpus.name, generation, asked, run) if asked else []
+
+    def _as_expected(self, candidate: Generation, verdict: Verdict, run: RunIdentity) -> Verdict:
+        """Also refused for what is not as expected, where the corpus asks for that."""
+        if not self.corpus.expectations.required:
+            return verdict
+        against = [
+            f"Expected of its {stage.stage}: {each.sentence}"
+            for stage in self.expected(candidate, run)
+            for each in stage.unmet
+            if not each.warns_only
+        ]
+        if not against:
+            return verdict
+        reasons = (*(() if verdict.accepted else verdict.reasons), *against)
+        return replace(verdict, accepted=False, reasons=reasons)
 
     def rival_of(self, generation: Generation) -> Generation | None:
         """The published generation, unless it is this one."""

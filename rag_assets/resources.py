@@ -44,7 +44,7 @@ class Platform(dg.ConfigurableResource[Any]):
         return wiring.changes_of(corpus)
 
     def publisher(self, corpus: Corpus) -> Publisher:
-        return Publisher(corpus, self.urls)
+        return Publisher(corpus, self.urls, Settings.from_environment().home)
 
 
 def _s3_client(settings: S3Settings) -> Any:

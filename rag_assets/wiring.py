@@ -7,11 +7,13 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 
 from rag_assets.adapters.alerting import PagerDuty, SignedWebhook, SlackWebhook
 from rag_assets.adapters.aws import ATTEMPTS
 from rag_assets.adapters.cohere import CohereEmbeddings
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
+from rag_assets.adapters.expectations import DataDocs, GreatExpectations
 from rag_assets.adapters.local_files import LocalFiles
 from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.parse_workers import ParseWorkers
@@ -22,6 +24,7 @@ from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
+from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
 from rag_assets.adapters.postgres.failures import PostgresFailures
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
@@ -47,6 +50,7 @@ from rag_assets.model import (
     Corpus,
     EmbedderIdentity,
     EmbeddingSettings,
+    Expectation,
     Generation,
     LocalFilesSettings,
     PublishedIndex,
@@ -54,6 +58,7 @@ from rag_assets.model import (
     S3Settings,
 )
 from rag_assets.operations.alerting import Links
+from rag_assets.operations.expectations import suites
 from rag_assets.ports import AlertChannel, Chunker, Embedder, SearchIndex, Source
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -347,3 +352,24 @@ def can_still_make(generation: Generation, corpus: Corpus) -> bool:
     except ConfigurationError:
         return False
     return True
+
+
+# --- expectations --------------------------------------------------------------------------------
+
+
+def expectations(urls: DatabaseUrls, home: Path | None) -> GreatExpectations:
+    """What judges suites; with a home folder, the pages that show the results go there."""
+    docs = None if home is None else DataDocs(home)
+    return GreatExpectations(PostgresExpectedRows(urls.writer), docs)
+
+
+def suites_of(corpus: Corpus, generation: Generation | None) -> dict[str, tuple[Expectation, ...]]:
+    """What is expected of each stage; of the documents alone, where there is no generation."""
+    if generation is None:
+        return {"documents": suites(corpus)["documents"]}
+    try:
+        made = MarkdownChunker.from_identity(generation.recipe.chunker)
+        max_chars = made.settings.max_chars
+    except ConfigurationError:  # of another version of the code
+        max_chars = None
+    return suites(corpus, dimensions=generation.recipe.dimensions, max_chars=max_chars)

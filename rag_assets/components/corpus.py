@@ -35,6 +35,7 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.eval_scores.build,
     checks.eval_scores.build_labels,
     checks.published_index.build,
+    checks.expectations.build,
 )
 SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
     sensors.source_changes.build,
@@ -74,9 +75,10 @@ def bulk(corpus: model.Corpus) -> Job:
     """For those who build a large index and want each step to give its memory back."""
     return dg.define_asset_job(
         f"{corpus.name}_bulk",
-        selection=daily(corpus),
+        selection=daily(corpus) | expected(corpus),
         description=f"The same as {corpus.name}, with a process for each step: slower to begin, and"
-        " each step gives its memory back. For the first build of a large corpus.",
+        " each step gives its memory back. For the first build of a large corpus. The expectations"
+        " are judged at the end.",
         executor_def=dg.multiprocess_executor,
         tags={CORPUS_TAG: corpus.name},
     )
@@ -85,6 +87,12 @@ def bulk(corpus: model.Corpus) -> Job:
 def daily(corpus: model.Corpus) -> dg.AssetSelection:
     """The assets, with the checks that cost what has changed."""
     return dg.AssetSelection.groups(corpus.name) - nightly(corpus)
+
+
+def expected(corpus: model.Corpus) -> dg.AssetSelection:
+    """The checks that Great Expectations does."""
+    keys = [spec.key for spec in checks.expectations.build(corpus).check_specs]
+    return dg.AssetSelection.checks(*keys)
 
 
 def nightly(corpus: model.Corpus) -> dg.AssetSelection:

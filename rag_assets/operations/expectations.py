@@ -1,0 +1,102 @@
+"""What is always expected of the rows of each stage, and what a corpus adds to it."""
+
+from rag_assets.model import Corpus, Expectation
+
+LONGEST_VECTOR = 100.0
+SHORTEST_VECTOR = 0.01
+
+
+def suites(
+    corpus: Corpus, *, dimensions: int | None = None, max_chars: int | None = None
+) -> dict[str, tuple[Expectation, ...]]:
+    """Stage to all that is expected of it; `max_chars` is None where another chunker was at work.
+
+    >>> from rag_assets.model import LocalFilesSettings
+    >>> corpus = Corpus("notes", source=LocalFilesSettings("documents"))
+    >>> print(suites(corpus, dimensions=256)["embeddings"][1])
+    expect_column_values_to_be_in_set(column='dimensions', value_set=[256])
+    """
+    always = {
+        "documents": _documents(corpus),
+        "chunks": _chunks(corpus, max_chars),
+        "embeddings": _embeddings(dimensions),
+        "index": _index(corpus, dimensions),
+    }
+    added = corpus.expectations.stages
+    return {stage: (*expected, *added[stage]) for stage, expected in always.items()}
+
+
+def _documents(corpus: Corpus) -> tuple[Expectation, ...]:
+    return (
+        _rows("values_to_not_be_null", column="doc_id"),
+        _rows("values_to_be_unique", column="doc_id"),
+        _in_buckets(corpus),
+        _rows("values_to_not_be_null", column="characters"),
+        _rows("values_to_be_between", column="characters", min_value=1),
+        _rows("values_to_be_between", column="readers", min_value=1),
+        _rows("values_to_be_between", column="copies", max_value=corpus.quality.max_copies),
+    )
+
+
+def _chunks(corpus: Corpus, max_chars: int | None) -> tuple[Expectation, ...]:
+    longest = {} if max_chars is None else {"max_value": max_chars}
+    return (
+        _one_row_a_chunk(),
+        _in_buckets(corpus),
+        _rows("values_to_be_between", column="characters", min_value=1, **longest),
+        _rows("pair_values_to_be_equal", column_A="characters", column_B="span"),
+        _rows("values_to_be_between", column="gap", min_value=0),
+        _rows("values_to_be_between", column="tokens", min_value=0),
+    )
+
+
+def _embeddings(dimensions: int | None) -> tuple[Expectation, ...]:
+    return (
+        _rows("values_to_not_be_null", column="dimensions"),
+        *_of_one_length(dimensions),
+        _with_a_direction(),
+    )
+
+
+def _index(corpus: Corpus, dimensions: int | None) -> tuple[Expectation, ...]:
+    return (
+        _one_row_a_chunk(),
+        _in_buckets(corpus),
+        *(
+            _rows("values_to_be_in_set", column=column, value_set=[True])
+            for column in ("has_row", "has_chunk", "same_text")
+        ),
+        *_of_one_length(dimensions),
+        _with_a_direction(),
+        _rows("values_to_be_between", column="words", min_value=0),
+        _rows("values_to_be_between", column="readers", min_value=1),
+    )
+
+
+def _rows(claim: str, **arguments: object) -> Expectation:
+    return Expectation(f"expect_column_{claim}", arguments)
+
+
+def _one_row_a_chunk() -> Expectation:
+    return Expectation("expect_compound_columns_to_be_unique", {"column_list": ["doc_id", "ord"]})
+
+
+def _in_buckets(corpus: Corpus) -> Expectation:
+    last = corpus.buckets - 1
+    return _rows("values_to_be_between", column="bucket", min_value=0, max_value=last)
+
+
+def _of_one_length(dimensions: int | None) -> tuple[Expectation, ...]:
+    if dimensions is None:
+        return ()
+    return (_rows("values_to_be_in_set", column="dimensions", value_set=[dimensions]),)
+
+
+def _with_a_direction() -> Expectation:
+    """Models give vectors of length one, or near it; the search takes any, but for zero."""
+    return _rows(
+        "values_to_be_between",
+        column="norm",
+        min_value=SHORTEST_VECTOR,
+        max_value=LONGEST_VECTOR,
+    )
