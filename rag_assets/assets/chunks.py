@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
+from rag_assets.assets.reporting import report
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.indexing.chunking import cut
 from rag_assets.model import Corpus
 from rag_assets.resources import Platform, run_of
@@ -31,6 +32,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"python", "postgres"},
         code_version=wiring.recipe_of(corpus).chunker,
         columns=COLUMNS,
+        table="chunks",
     )
     def chunks(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
         """Passages of the documents, cut along headings and paragraphs, with their characters.

@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
+from rag_assets.assets.reporting import cost_of_run, report
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
 from rag_assets.indexing.embedding import Embedded, embed
 from rag_assets.model import Corpus
@@ -29,6 +30,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"ai", "postgres"},
         code_version=wiring.recipe_of(corpus).embedder,
         columns=COLUMNS,
+        table="embeddings",
     )
     def embeddings(
         context: dg.AssetExecutionContext, platform: Platform
@@ -61,7 +63,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         counts = stores.embeddings.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
-        return dg.MaterializeResult(metadata={**_figures(did), **_told(failures)})
+        cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
+        return dg.MaterializeResult(metadata={**_figures(did), **cost, **_told(failures)})
 
     return embeddings
 

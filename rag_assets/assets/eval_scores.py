@@ -30,6 +30,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"python", "postgres"},
         code_version=wiring.recipe_of(corpus).fingerprint,
         columns=COLUMNS,
+        table="evaluation_results",
         in_buckets=False,
     )
     def eval_scores(

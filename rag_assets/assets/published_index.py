@@ -35,6 +35,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"postgres"},
         code_version=wiring.recipe_of(corpus).fingerprint,
         columns=COLUMNS,
+        table="published_index",
         in_buckets=False,
     )
     def published_index(

@@ -7,9 +7,10 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, report
+from rag_assets.assets.reporting import diff_of_run, report
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.indexing.observing import BucketObserved, observe
-from rag_assets.model import Corpus, DeadLetter
+from rag_assets.model import Corpus, DeadLetter, S3Settings
 from rag_assets.resources import HINTED_TAG, WAIT_TAG, Platform, run_of
 
 NAMED = 50
@@ -34,9 +35,10 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
     @corpus_asset(
         corpus,
         after=(),
-        kinds={"file", "postgres"},
+        kinds={"s3" if isinstance(corpus.source, S3Settings) else "file", "postgres"},
         code_version=wiring.recipe_of(corpus).parser,
         columns=COLUMNS,
+        table="documents",
         may_be_left=True,
     )
     def raw_documents(
@@ -49,6 +51,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         approves them. Buckets that another run has are left to it: it looks once more.
         """
         stores, buckets = platform.stores(), buckets_in(context)
+        before = stores.provenance.versions(corpus.name, buckets)
         with wiring.parsing() as parsing:
             found = observe(
                 corpus,
@@ -65,10 +68,13 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             context.log.info("Another run has all of these buckets; it looks at the source again.")
             return None
         counts = stores.documents.counts(corpus.name, found)
-        report(context, corpus, {each: _row(found.get(each), counts.get(each)) for each in buckets})
+        changes = stores.provenance.changes(corpus.name, context.run.run_id, before)
+        rows = {each: _row(found.get(each), counts.get(each)) for each in buckets}
+        report(context, corpus, rows, changes)
         return dg.MaterializeResult(
             metadata={
                 **_totals(found.values()),
+                **diff_of_run(changes),
                 "run/held_by_another_run": len(buckets) - len(found),
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
             },

@@ -1,4 +1,4 @@
-"""What all assets of a corpus have in common: keys, partitions, columns, and how they report."""
+"""What all assets of a corpus have in common: keys, partitions, columns, and how they fail."""
 
 import inspect
 import warnings
@@ -10,11 +10,11 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets import wiring
+from rag_assets import __version__, wiring
 from rag_assets.assets.failing import forget_failures, remembered_failures
 from rag_assets.automation import repair_condition
 from rag_assets.errors import DatabaseError, NotMigratedError, RagAssetsError
-from rag_assets.model import NO_BUCKET, Corpus, Generation, bucket_key
+from rag_assets.model import NO_BUCKET, Corpus, Generation
 from rag_assets.resources import Platform, key_of
 
 Body = Callable[..., dg.MaterializeResult[Any] | None]
@@ -42,6 +42,7 @@ def corpus_asset(
     kinds: set[str],
     code_version: str,
     columns: Sequence[Column],
+    table: str,
     in_buckets: bool = True,
     may_be_left: bool = False,
     pool: str | None = None,
@@ -54,10 +55,14 @@ def corpus_asset(
     """
 
     def made(body: Body) -> dg.AssetsDefinition:
-        with warnings.catch_warnings():  # `backfill_policy` is in beta; the pinned version is known
+        with warnings.catch_warnings():  # parts are in beta; the pinned version is known
             warnings.simplefilter("ignore", dg.BetaWarning)
-            lineage = lineage_of(corpus, columns)
-            return _decorator(body)(completed(body, corpus, lineage, in_buckets=in_buckets))
+            told = {
+                "dagster/column_lineage": lineage_of(corpus, columns),
+                "code_version": code_version,
+                "rag_assets_version": __version__,
+            }
+            return _decorator(body)(completed(body, corpus, told, in_buckets=in_buckets))
 
     def _decorator(body: Body) -> Callable[..., dg.AssetsDefinition]:
         return dg.asset(
@@ -73,7 +78,11 @@ def corpus_asset(
             metadata={
                 "dagster/column_schema": schema_of(columns),
                 "dagster/column_lineage": lineage_of(corpus, columns),
+                "dagster/table_name": f"rag_assets.{table}",
+                "dagster/storage_kind": "postgres",
+                "dagster/code_references": _code_of(body),
             },
+            tags={"rag_assets/corpus": corpus.name},
             freshness_policy=freshness_of(corpus),
             automation_condition=repair_condition(corpus),
             pool=pool,
@@ -116,10 +125,19 @@ def lineage_of(corpus: Corpus, columns: Sequence[Column]) -> dg.TableColumnLinea
     )
 
 
+def _code_of(body: Body) -> dg.CodeReferencesMetadataValue:
+    """Where the body stands, for the catalogue."""
+    code = inspect.unwrap(body).__code__
+    place = dg.LocalFileCodeReference(
+        file_path=code.co_filename, line_number=code.co_firstlineno, label=body.__name__
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[place])
+
+
 def completed(
-    body: Body, corpus: Corpus, lineage: dg.TableColumnLineage, *, in_buckets: bool
+    body: Body, corpus: Corpus, told: Mapping[str, Any], *, in_buckets: bool
 ) -> Callable[..., Iterator[dg.MaterializeResult[Any]]]:
-    """Adds the lineage that the UI reads from materializations; explains and remembers failures.
+    """Adds what every materialization tells; explains and remembers failures.
 
     What a person can act on becomes the failure that Dagster shows, without our stack.
     """
@@ -139,7 +157,7 @@ def completed(
         if result is not None:
             forget_failures(context, platform, corpus, buckets)
             yield dg.MaterializeResult(
-                metadata={**(result.metadata or {}), "dagster/column_lineage": lineage},
+                metadata={**(result.metadata or {}), **told},
                 data_version=result.data_version,
             )
 
@@ -162,11 +180,3 @@ def living_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation
     own = stores.generations.open(corpus.name, wiring.recipe_of(corpus))
     living = stores.generations.living(corpus.name)
     return sorted(living, key=lambda each: each.number == own.number)
-
-
-def report(
-    context: dg.AssetExecutionContext, corpus: Corpus, rows: Mapping[int, Mapping[str, Any]]
-) -> None:
-    """Says of each bucket what is in it, so that the UI can show it bucket by bucket."""
-    for bucket, metadata in rows.items():
-        context.add_asset_metadata(dict(metadata), partition_key=bucket_key(bucket, corpus.buckets))

@@ -6,8 +6,9 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.index import Merged
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations, report
-from rag_assets.model import Corpus
+from rag_assets.assets.reporting import changes_of, diff_of_run, report
+from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
+from rag_assets.model import Change, Corpus
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -28,6 +29,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         kinds={"postgres"},
         code_version=wiring.recipe_of(corpus).fingerprint,
         columns=COLUMNS,
+        table="indexed_documents",
     )
     def vector_index(
         context: dg.AssetExecutionContext, platform: Platform
@@ -40,6 +42,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         """
         stores, buckets = platform.stores(), buckets_in(context)
         generations, totals = living_generations(corpus, stores), dict[str, int]()
+        changes: list[Change] = []
         for generation in generations:
             merged = stores.index.merge(
                 generation,
@@ -48,11 +51,13 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 keep_last_good=corpus.on_poison == "keep_last_good",
             )
             stores.generations.finish(generation)
+            changes += changes_of(generation.number, merged)
             for each in merged.values():
                 _add(totals, each)
         rows = {bucket: _bucket(generations[-1].number, each) for bucket, each in merged.items()}
-        report(context, corpus, rows)
-        return dg.MaterializeResult(metadata={f"run/{name}": n for name, n in totals.items()})
+        report(context, corpus, rows, changes)
+        did = {f"run/{name}": number for name, number in totals.items()}
+        return dg.MaterializeResult(metadata={**did, **diff_of_run(changes)})
 
     return vector_index
 
