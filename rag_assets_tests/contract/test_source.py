@@ -5,16 +5,22 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rag_assets.adapters.local_files import LocalFiles
+from rag_assets.adapters.s3 import S3Objects
 from rag_assets.errors import SourceError
 from rag_assets.model import LocalFilesSettings
 from rag_assets.ports import Source
 from rag_assets.testing import InMemorySource
+
+if TYPE_CHECKING:
+    from rag_assets_tests.services.object_store import ObjectStore
 
 Contents = Mapping[str, bytes | None]
 """Documents to write, or to take away where the content is None."""
@@ -35,8 +41,24 @@ class OverAFolder:
                 file.write_bytes(content)
 
 
+class OverABucket:
+    def __init__(self, store: "ObjectStore") -> None:
+        store.make_bucket("documents")
+        store.put("documents", "wiki.md", b"Not below the prefix.")
+        self.store = store
+        settings = store.settings("documents", prefix="wiki/")
+        self.source: Source = S3Objects(settings, store.s3)
+
+    def change(self, contents: Contents) -> None:
+        for name, content in contents.items():
+            if content is None:
+                self.store.delete("documents", f"wiki/{name}")
+            else:
+                self.store.put("documents", f"wiki/{name}", content)
+
+
 class InMemory:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.memory = InMemorySource()
         self.source: Source = self.memory
 
@@ -48,37 +70,42 @@ class InMemory:
                 self.memory.contents[name] = content
 
 
-SOURCES: dict[str, type[OverAFolder | InMemory]] = {"local files": OverAFolder, "memory": InMemory}
+World = OverAFolder | OverABucket | InMemory
+SOURCES: dict[str, Callable[[pytest.FixtureRequest], World]] = {
+    "local files": lambda request: OverAFolder(request.getfixturevalue("folder")),
+    "bucket": lambda request: OverABucket(request.getfixturevalue("object_store")),
+    "memory": lambda request: InMemory(),
+}
 
 
 @pytest.fixture(params=SOURCES)
-def world(request: pytest.FixtureRequest, folder: Path) -> OverAFolder | InMemory:
-    return SOURCES[request.param](folder)
+def world(request: pytest.FixtureRequest) -> World:
+    return SOURCES[request.param](request)
 
 
 def hashes(source: Source) -> dict[str, bytes]:
     return {each.doc_id: each.source_hash for each in source.objects()}
 
 
-def test_every_document_is_listed_once(world: OverAFolder | InMemory) -> None:
+def test_every_document_is_listed_once(world: World) -> None:
     world.change({"a.md": b"A", "b/c.md": b"C", "b/ü e.md": b""})
     listed = [each.doc_id for each in world.source.objects()]
     assert sorted(listed) == ["a.md", "b/c.md", "b/ü e.md"]
 
 
-def test_what_is_listed_can_be_read(world: OverAFolder | InMemory) -> None:
+def test_what_is_listed_can_be_read(world: World) -> None:
     contents = {"a.md": b"A", "b/c.md": bytes(range(256)), "empty.md": b""}
     world.change(contents)
     found = {each.doc_id: world.source.read(each.doc_id) for each in world.source.objects()}
     assert found == contents
 
 
-def test_two_looks_at_the_same_documents_are_equal(world: OverAFolder | InMemory) -> None:
+def test_two_looks_at_the_same_documents_are_equal(world: World) -> None:
     world.change({"a.md": b"A", "b.md": b"B"})
     assert list(world.source.objects()) == list(world.source.objects())
 
 
-def test_a_change_changes_its_hash_alone(world: OverAFolder | InMemory) -> None:
+def test_a_change_changes_its_hash_alone(world: World) -> None:
     world.change({"a.md": b"A", "b.md": b"B"})
     before = hashes(world.source)
     world.change({"a.md": b"Z"})
@@ -87,9 +114,7 @@ def test_a_change_changes_its_hash_alone(world: OverAFolder | InMemory) -> None:
     assert after["b.md"] == before["b.md"]
 
 
-def test_a_document_that_has_left_is_not_listed_and_has_no_content(
-    world: OverAFolder | InMemory,
-) -> None:
+def test_a_document_that_has_left_is_not_listed_and_has_no_content(world: World) -> None:
     world.change({"a.md": b"A", "b.md": b"B"})
     world.change({"a.md": None})
     assert list(hashes(world.source)) == ["b.md"]
@@ -97,20 +122,28 @@ def test_a_document_that_has_left_is_not_listed_and_has_no_content(
     assert world.source.read("never.md") is None
 
 
-def test_a_look_at_one_document_sees_what_a_listing_sees(world: OverAFolder | InMemory) -> None:
+@pytest.mark.parametrize("world", ["local files", "bucket"], indirect=True)
+def test_a_document_is_dated_by_its_source(world: World) -> None:
+    world.change({"a.md": b"A"})
+    (found,) = world.source.objects()
+    assert found.modified_at is not None
+    assert abs(datetime.now(UTC) - found.modified_at) < timedelta(minutes=1)
+
+
+def test_a_look_at_one_document_sees_what_a_listing_sees(world: World) -> None:
     world.change({"a.md": b"A", "b/ü e.md": b"", "c d.md": b"C"})
     listed = {each.doc_id: each for each in world.source.objects()}
     assert {doc_id: world.source.look(doc_id) for doc_id in listed} == listed
 
 
-def test_a_look_at_what_is_not_there_sees_nothing(world: OverAFolder | InMemory) -> None:
+def test_a_look_at_what_is_not_there_sees_nothing(world: World) -> None:
     world.change({"a.md": b"A"})
     world.change({"a.md": None})
     for doc_id in ("a.md", "never.md", "never/b.md", "a.md/b.md"):
         assert world.source.look(doc_id) is None
 
 
-def test_a_look_sees_a_change(world: OverAFolder | InMemory) -> None:
+def test_a_look_sees_a_change(world: World) -> None:
     world.change({"a.md": b"A"})
     before = world.source.look("a.md")
     world.change({"a.md": b"B"})
@@ -120,11 +153,11 @@ def test_a_look_sees_a_change(world: OverAFolder | InMemory) -> None:
     assert after.source_hash != before.source_hash
 
 
-def test_an_empty_source_lists_nothing(world: OverAFolder | InMemory) -> None:
+def test_an_empty_source_lists_nothing(world: World) -> None:
     assert list(world.source.objects()) == []
 
 
-def test_an_address_leads_to_its_document(world: OverAFolder | InMemory) -> None:
+def test_an_address_leads_to_its_document(world: World) -> None:
     world.change({"a b.md": b"A", "c/d.md": b"D"})
     addresses = [each.uri for each in world.source.objects()]
     assert len(set(addresses)) == 2
@@ -367,6 +400,14 @@ def test_patterns_choose_the_documents(
     for name in ("a.md", "sub/b.md", "sub/deep/c.md", "sub/d.txt"):
         (folder / name).touch()
     assert names(local(folder, include=include, exclude=exclude)) == expected
+
+
+def test_a_file_of_a_year_that_no_calendar_has_is_listed(folder: Path, a_file: Path) -> None:
+    try:
+        os.utime(a_file, (10**13, 10**13))
+    except OSError:
+        pytest.skip("this file system has no such times")
+    assert names(local(folder)) == ["a.md"]
 
 
 def test_a_missing_folder_is_told_and_lists_nothing(folder: Path, a_file: Path) -> None:
