@@ -309,9 +309,11 @@ def _stale(
 
 
 def _last_materialization(context: Context, key: dg.AssetKey) -> dg.EventLogRecord | None:
-    for record in context.asset_graph_view.instance.get_asset_records([key]):
-        return record.asset_entry.last_materialization_record
-    return None
+    """As it was when the look began; Dagster has fetched all of them at once."""
+    from dagster._core.storage.event_log.base import AssetRecord
+
+    record = AssetRecord.blocking_get(context.asset_graph_view, key)
+    return record.asset_entry.last_materialization_record if record else None
 
 
 def _seen_of(context: Context) -> list[int | None]:
