@@ -54,6 +54,7 @@ _CHECKS = {
 }
 FROM_TABLES = frozenset({Kind.DEAD_LETTERS, Kind.DELETIONS_WITHHELD})
 """What the tables say at once, and a check only in the next run."""
+_EXPLAINING = (Kind.RUN_FAILED, Kind.DATABASE_FAILING, Kind.SOURCE_UNLISTABLE)
 _TITLES = {
     Kind.DATABASE_FAILING: "The database of the index does not answer, or refuses",
     Kind.CORPUS_STALE: "Changes at the source wait too long to be served",
@@ -82,6 +83,8 @@ class Problem:
     run_id: str | None = None
     warning: bool = False
     """To be looked at in daylight, whatever its kind."""
+    follows: bool = False
+    """Nothing is wrong but that something is missing: no news while it is known what fails."""
 
     @property
     def cause(self) -> str:
@@ -203,16 +206,18 @@ def _failing(stage: str, failure: StepFailure, buckets: int, run: RunOutcome) ->
 
 
 def cause_of_failure(stage: str, error: str) -> tuple[Kind, tuple[str, ...]] | None:
-    """None for a check that stopped its run: what it found is a problem of its own.
+    """None for what only follows: a check that stopped its run, or an index that is not complete.
+
+    What the check found, or what keeps documents from the index, is a problem of its own.
 
     >>> cause_of_failure("chunks", "DatabaseError")
     (<Kind.DATABASE_FAILING: 'database_failing'>, ())
     """
-    if error == "DagsterAssetCheckFailedError":
+    if error in ("DagsterAssetCheckFailedError", "NotReadyError"):
         return None
     if error == "DatabaseError":
         return Kind.DATABASE_FAILING, ()
-    if error == "SourceError":
+    if error in ("SourceError", "SourceDownError"):
         return Kind.SOURCE_UNLISTABLE, ()
     if not stage or error == "DagsterExecutionInterruptedError":
         return Kind.RUN_LOST, ()
@@ -259,6 +264,7 @@ def _both(one: Problem, other: Problem) -> Problem:
         detail=one.detail or other.detail,
         count=max(one.count, other.count),
         warning=one.warning and other.warning,
+        follows=one.follows and other.follows,
     )
 
 
@@ -308,9 +314,10 @@ class AlertState:
 def fitting(memory: Memory, problems: Sequence[Problem]) -> list[Problem]:
     """What is open stays; of what is new so many that they can be remembered, the rest as one."""
     known = [each for each in problems if each.cause in memory and not memory[each.cause].closed]
-    new = [each for each in problems if each not in known]
+    explained = any(each.kind in _EXPLAINING for each in problems)
+    new = [each for each in problems if each not in known and not (each.follows and explained)]
     if len(known) + len(new) <= CAUSES or not new:
-        return [*problems]
+        return [each for each in problems if each in known or each in new]
     room = max(0, CAUSES - 1 - len(known))
     rest = new[room:]
     listed = ", ".join(sorted({each.kind.value for each in rest}))

@@ -1,5 +1,6 @@
 """Tells people what has failed in a corpus, and that it works again."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -234,15 +235,20 @@ class _Look:
             yield Problem(Kind.SOURCE_UNLISTABLE, since, standing.error or "")
 
     def _of_documents(self, stores: wiring.Stores) -> Iterator[Problem]:
-        for letter in stores.documents.dead_letters(self.corpus.name):
-            yield Problem(
+        letters = [
+            Problem(
                 Kind.DEAD_LETTERS,
                 letter.first_seen_at or self.now,
                 letter.reason,
                 (letter.stage.value, letter.error),
             )
-        for each in stores.documents.withheld(self.corpus.name):
-            yield Problem(Kind.DELETIONS_WITHHELD, each.since, "", (each.reason.value,))
+            for letter in stores.documents.dead_letters(self.corpus.name)
+        ]
+        withheld = [
+            Problem(Kind.DELETIONS_WITHHELD, each.since, subject=(each.reason.value,))
+            for each in stores.documents.withheld(self.corpus.name)
+        ]
+        yield from _counted([*letters, *withheld])
 
     def _of_failures(self, stores: wiring.Stores) -> Iterator[Problem]:
         for each in stores.failures.open(self.corpus.name):
@@ -252,6 +258,13 @@ class _Look:
                 yield Problem(
                     kind, each.since, each.reason, subject, each.attempts, run_id=each.run_id
                 )
+
+
+def _counted(problems: Sequence[Problem]) -> Iterator[Problem]:
+    """One for each cause, which says how many documents it concerns."""
+    numbers = Counter(each.cause for each in problems)
+    for each in merged(problems):
+        yield replace(each, count=numbers[each.cause])
 
 
 def _said(entry: dg.EventLogRecord) -> str:
@@ -298,4 +311,13 @@ def _of_check(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> Probl
         (key.asset_key.path[-1], key.name) if kind is Kind.CHECK_FAILED else (),
         run_id=record.run_id or None,
         warning=found is not None and found.severity is dg.AssetCheckSeverity.WARN,
+        follows=found is not None and _only_incomplete(found),
     )
+
+
+def _only_incomplete(found: dg.AssetCheckEvaluation) -> bool:
+    """Whether documents wait or vectors are missing, and all that is there is as it should be."""
+    named = {name: value.value for name, value in found.metadata.items()}
+    if "documents_waiting" in named:
+        return not named.get("wrong_buckets")
+    return bool(named.get("missing")) and not named.get("damaged")

@@ -251,6 +251,25 @@ def test_ever_so_many_problems_are_few_messages_and_a_small_memory(
     assert len(over) == len(inbox.got[CAUSES:]) == CAUSES - 1
 
 
+def test_what_only_follows_from_a_known_failure_is_no_news_of_its_own(
+    desk: Desk, inbox: Inbox
+) -> None:
+    fails = Problem(Kind.RUN_FAILED, START, subject=("embeddings", "ProviderRefusalError"))
+    waits = Problem(Kind.CHECK_FAILED, START, subject=("vector_index", "complete"), follows=True)
+
+    desk.look(fails, waits)
+    assert inbox.said == ["opened run_failed:embeddings:ProviderRefusalError"]
+    desk.look(waits)
+    assert inbox.said[1:] == [
+        "opened check_failed:vector_index:complete",
+        "recovered run_failed:embeddings:ProviderRefusalError",
+    ]
+    desk.look(fails, waits)
+    assert inbox.said[3:] == ["opened run_failed:embeddings:ProviderRefusalError"]
+    desk.look()
+    assert "recovered check_failed:vector_index:complete" in inbox.said
+
+
 def test_a_flood_is_sent_in_pieces(desk: Desk, inbox: Inbox) -> None:
     many = [Problem(Kind.CHECK_FAILED, START, "", ("chunks", f"c{n}")) for n in range(CAUSES)]
 
@@ -328,8 +347,9 @@ def test_what_stops_many_stages_is_one_cause() -> None:
     assert problem.cause == "database_failing"
 
 
-def test_a_check_that_blocks_its_run_is_told_as_what_it_found() -> None:
+def test_a_run_that_stops_for_another_reason_than_its_own_is_no_problem_beside_that() -> None:
     assert not causes(run(1, eval_scores_gate=("DagsterAssetCheckFailedError", 0)))
+    assert not causes(run(1, published_index=("NotReadyError", 0)))
 
 
 def test_buckets_that_are_no_more_cannot_keep_a_problem_open() -> None:
