@@ -20,6 +20,7 @@ NAMED = [(file.stem, name) for file in FILES for name in queries.load(file.stem)
 UTILITY = {
     ("backups", "before_restore"),
     ("chunks", "copy_chunks"),
+    ("collecting", "vacuum"),
     ("corpora", "lock_texts"),
     ("embedded_server", "allow_temporary_tables"),
     ("embedded_server", "close_database"),
@@ -30,6 +31,7 @@ UTILITY = {
     ("embedded_server", "set_role"),
     ("embedded_server", "update_vector"),
     ("erasing", "vacuum"),
+    ("expectations", "keep"),
     ("index", "open_tables"),
     ("migrations", "create_group"),
     ("migrations", "create_login"),
@@ -37,6 +39,9 @@ UTILITY = {
     ("verifying", "open_tables"),
 }
 """Statements that have no plan: they define, grant or lock."""
+
+FILLED_IN = {"{batch}": "documents", "{query}": "SELECT doc_id FROM documents", "{most}": "5"}
+"""What stands for a stage's rows, and for what a user asks of them."""
 
 PLANNED = [each for each in NAMED if each not in UTILITY]
 
@@ -69,6 +74,8 @@ def test_a_named_query_plans(
     text: str = queries.load(stage)[name]
     for table in ("index", "postings", "served"):
         text = text.replace(f"{{{table}}}", f"{table}_{number}")
+    for name_of_part, part in FILLED_IN.items():
+        text = text.replace(name_of_part, part)
     with psycopg.connect(planner(stage, name, urls, server)) as connection:
         connection.execute("SET search_path = rag_assets, public")
         planned = connection.execute(f"EXPLAIN (GENERIC_PLAN) {numbered(text)}".encode())

@@ -93,9 +93,10 @@ WHERE t.created_at < now() - %(young)s::interval
 ORDER BY t.content_hash, t.parser;
 
 -- name: served
--- Of these contents, those that a generation serves, whatever their history says.
-SELECT DISTINCT content_hash FROM indexed_documents
-WHERE content_hash = ANY (%(content_hashes)b::bytea[]);
+-- Of these contents, those that a generation serves, and its recipe, whatever their history says.
+SELECT DISTINCT i.content_hash, g.parser, g.chunker
+FROM indexed_documents i JOIN generations g USING (generation)
+WHERE i.content_hash = ANY (%(content_hashes)b::bytea[]);
 
 -- name: lock_chunk_sets
 -- Those of these that nobody uses just now, with all of their chunks; the others are left for a later

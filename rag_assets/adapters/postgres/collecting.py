@@ -111,7 +111,7 @@ class _Collection:
     _models: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Chunks first, with their vectors: a text goes when nothing that was cut from it is left."""
+        """Chunks first, with their vectors: a text goes when nothing cut from it is left."""
         self._models = self._find_models()
         for keys in self._unneeded("page_of_chunk_sets", "unneeded_chunk_sets", ("", "")):
             self._in_short(self._take_chunk_sets, keys)
@@ -141,9 +141,7 @@ class _Collection:
         """Page by page of everything, each read by itself: nothing is held open meanwhile."""
         names = ("content_hash", "parser", "chunker")
         last: Key = (b"", *first)
-        while keys := self._keys(
-            page, limit=self.at_once, **dict(zip(names, last, strict=False))
-        ):
+        while keys := self._keys(page, limit=self.at_once, **dict(zip(names, last, strict=False))):
             last = keys[-1]
             if found := self._keys(unneeded, **_columns(keys)):
                 yield found
@@ -187,8 +185,8 @@ class _Collection:
 
     def _unserved(self, keys: list[Key]) -> list[Key]:
         """Whatever the history says: what is served is needed."""
-        served = {row["content_hash"] for row in self._execute("served", **_columns(keys))}
-        return [key for key in keys if key[0] not in served]
+        served = self._keys("served", **_columns(keys))
+        return [key for key in keys if not any(each[: len(key)] == key for each in served)]
 
     def _texts_of(self, keys: list[Key]) -> dict[str, Any]:
         rows = self._execute("embedded_texts", **_columns(keys)).fetchall()
