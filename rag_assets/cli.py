@@ -525,6 +525,31 @@ def erase(*, doc_id: str, corpus: str | None, yes: bool, unblock: bool, as_json:
         raise SystemExit(FAILED)
 
 
+# --- alerts ------------------------------------------------------------------------------------
+
+
+@main.group()
+def alerts() -> None:
+    """The channels that tell people what failed."""
+
+
+@alerts.command(name="test", epilog=examples("alerts test handbook"))
+@required_corpus
+@json_option
+def test_alerts(*, corpus: str, as_json: bool) -> None:
+    """Send a test message to every channel of CORPUS.
+
+    What came back is shown. In PagerDuty an incident opens, and is resolved at once. Exit code 1 if
+    a channel did not take it, or if CORPUS names none.
+    """
+    from rag_assets import installation, printing
+
+    tried = installation.alerts_tried(Settings.from_environment(), corpus)
+    _print_json([asdict(each) for each in tried]) if as_json else printing.alerts_tried(tried)
+    if not all(each.taken for each in tried):
+        raise SystemExit(FAILED)
+
+
 # --- questions ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,9 +14,15 @@ from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.adapters.postgres.connections import where
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.corpus_file import Problem, check_defs, read_corpora
-from rag_assets.errors import ConfigurationError, DatabaseError, UnknownDocumentError
+from rag_assets.errors import (
+    ConfigurationError,
+    DatabaseError,
+    RagAssetsError,
+    UnknownDocumentError,
+)
 from rag_assets.evaluation.golden_set import read_golden_set
 from rag_assets.model import (
+    Alert,
     Corpus,
     Damage,
     DeadLetter,
@@ -23,7 +30,9 @@ from rag_assets.model import (
     RunIdentity,
     WithheldDeletion,
 )
+from rag_assets.operations.alerting import trial
 from rag_assets.operations.doctor import Finding, examine
+from rag_assets.ports import AlertChannel
 from rag_assets.settings import DatabaseUrls, Settings
 
 Tell = Callable[[str], None]
@@ -64,6 +73,15 @@ class Verified:
     corpus: str
     damages: list[Damage]
     left: list[Damage]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTried:
+    """What a channel made of a test message."""
+
+    channel: str
+    taken: bool
+    said: str
 
 
 def start_database(settings: Settings, tell: Tell) -> DatabaseUrls:
@@ -257,6 +275,27 @@ def _one_of(names: Sequence[str], name: str | None, *, place: str) -> str:
     near = get_close_matches(name, names, n=1)
     meant = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigurationError(f"There is no corpus {name!r} in {place}. {meant}There are: {listed}.")
+
+
+def alerts_tried(settings: Settings, name: str) -> list[AlertTried]:
+    """Sends a test message through every channel of a corpus."""
+    corpus = corpus_named(settings, name)
+    channels = wiring.alert_channels(corpus, settings)
+    if not channels:
+        raise ConfigurationError(
+            f"{corpus.name} names nobody who is to be told. Add 'alerts:' to its defs.yaml, with"
+            " slack_webhook_env, pagerduty_key_env or webhook_url_env."
+        )
+    links = wiring.alert_links(settings)
+    alert = trial(corpus.name, links=links, now=datetime.now(UTC))
+    return [_tried(channel, alert) for channel in channels]
+
+
+def _tried(channel: AlertChannel, alert: Alert) -> AlertTried:
+    try:
+        return AlertTried(channel.name, taken=True, said=channel.send(alert))
+    except RagAssetsError as error:
+        return AlertTried(channel.name, taken=False, said=str(error))
 
 
 def back_up(settings: Settings, file: Path) -> int:

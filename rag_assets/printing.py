@@ -15,7 +15,7 @@ from rich.text import Text
 from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.evaluation.scoring import METRICS
-from rag_assets.installation import CorpusStanding, Standing, Verified
+from rag_assets.installation import AlertTried, CorpusStanding, Standing, Verified
 from rag_assets.model import (
     Answer,
     Citation,
@@ -297,6 +297,11 @@ def _odd(text: str) -> None:
 
 def _published(generation: int | None) -> str:
     return "nothing published" if generation is None else f"generation {generation} published"
+
+
+def alerts_tried(tried: Sequence[AlertTried]) -> None:
+    for each in tried:
+        say(("✓", "good") if each.taken else ("✗", "bad"), f" {each.channel:<12} {each.said}")
 
 
 def findings(found: Sequence[Finding]) -> None:

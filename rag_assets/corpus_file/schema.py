@@ -481,6 +481,14 @@ class AlertAttributes(Attributes):
         description="Also tell of what was published.",
     )
 
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret_env and not self.webhook_url_env:
+            raise ValueError(
+                "webhook_secret_env signs what is sent to webhook_url_env; name that one too"
+            )
+        return self
+
 
 class ChunkingAttributes(Attributes):
     """How a document is cut into passages. Another value builds a new generation of the index."""

@@ -23,7 +23,8 @@ from rag_assets.operations.alerting import QUIET, read_state
 from rag_assets.resources import CORPUS_TAG, Platform
 from rag_assets.sensors import alerts
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.services.alert_service import AlertService, Trouble
+from rag_assets_tests.end_to_end.command_line import Shell
+from rag_assets_tests.services.alert_service import SLACK_TOKEN, AlertService, Trouble
 from rag_assets_tests.services.embedding_service import KEY, EmbeddingService
 
 CHANNELS = AlertSettings(
@@ -347,6 +348,55 @@ def test_a_lost_cursor_repeats_what_is_open_and_nothing_that_is_over(
     cursor = str(pager.cursor)
     assert len(cursor) < 2000
     assert read_state(cursor).told["Slack"]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, service: AlertService) -> Shell:
+    """A corpus with all channels, and one with none."""
+    for name, more in (("notes", DECLARED), ("quiet", "")):
+        (tmp_path / "defs" / name).mkdir(parents=True)
+        (tmp_path / "defs" / name / "defs.yaml").write_text(
+            "type: rag_assets.components.Corpus\n"
+            f"attributes:\n  source: {{local_files: {{path: ../../documents}}}}\n{more}"
+        )
+    return Shell(tmp_path, tmp_path / "home")
+
+
+DECLARED = """\
+  alerts:
+    slack_webhook_env: ALERT_SLACK
+    pagerduty_key_env: ALERT_PAGERDUTY
+    webhook_url_env: ALERT_WEBHOOK
+    webhook_secret_env: ALERT_SECRET
+"""
+
+
+def test_the_command_line_tries_every_channel_and_says_what_came_back(
+    shell: Shell, service: AlertService
+) -> None:
+    done = shell.run_here("alerts", "test", "notes")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "✓ Slack        answered 200 (ok)",
+        "✓ PagerDuty    answered 202 (success), then answered 202 (success)",
+        "✓ webhook      answered 204",
+    ]
+    assert service.taken("webhook")[0]["phase"] == "trial"
+
+    service.take_down("slack", Trouble.GONE)
+    failed = shell.run_here("alerts", "test", "notes", "--json", ALERT_WEBHOOK="")
+    assert failed.code == 1
+    assert [each["taken"] for each in failed.json] == [False, True, False]
+    assert failed.json[0]["said"] == "Slack answered 404 (no_service)"
+    assert failed.json[2]["said"].startswith("ALERT_WEBHOOK is not set")
+    assert SLACK_TOKEN not in done.out + failed.out + failed.err
+
+
+def test_the_command_line_says_how_to_name_somebody(shell: Shell) -> None:
+    assert "quiet names nobody who is to be told. Add 'alerts:'" in (
+        shell.run_here("alerts", "test", "quiet").error
+    )
 
 
 def test_a_corpus_that_names_nobody_has_no_such_sensor(corpus: Corpus) -> None:

@@ -376,6 +376,11 @@ SETTINGS = [
     ),
     (
         'acl: [everyone, "group:sales"]',
+        "acl: [everyone]\n  alerts: {webhook_secret_env: SIGNED}",
+        "20: attributes.alerts: webhook_secret_env signs what is sent to webhook_url_env; name that",
+    ),
+    (
+        'acl: [everyone, "group:sales"]',
         "acl: []",
         "19: attributes.acl: must not be empty; name at least one, or remove the line",
     ),
