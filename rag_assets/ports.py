@@ -276,6 +276,12 @@ class HeldBuckets(Protocol):
         it is not `complete`, a bucket that was never recorded counts as such.
         """
 
+    def looked(self, digests: Mapping[int, int]) -> None:
+        """Bucket to the digest of the listing that was recorded: what a later one is held against.
+
+        Told last, so that whoever sees it sees what was recorded too.
+        """
+
 
 class DocumentHold(Protocol):
     def __enter__(self) -> HeldBuckets: ...

@@ -8,7 +8,8 @@ from rag_assets import wiring
 from rag_assets.assets.reporting import report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.indexing.chunking import cut
-from rag_assets.model import Corpus
+from rag_assets.indexing.quality import judgings
+from rag_assets.model import Corpus, QualityStage
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -42,6 +43,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         """
         stores, buckets = platform.stores(), buckets_in(context)
         generations, made = living_generations(corpus, stores), 0
+        run, judged = run_of(context.run.run_id), 0
         for generation in generations:
             if wiring.can_still_make(generation, corpus):
                 chunker = wiring.chunker_of(generation, corpus)
@@ -51,11 +53,15 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                     chunker=chunker,
                     store=stores.chunks,
                     letters=stores.documents,
-                    run=run_of(context.run.run_id),
+                    run=run,
                 )
+                rules = judgings(generation.recipe, corpus.quality, [QualityStage.CHUNKS])
+                judged += stores.quality.judge(corpus.name, rules, buckets, run)
         counts = stores.chunks.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
-        return dg.MaterializeResult(metadata={"run/chunks_cut": made})
+        return dg.MaterializeResult(
+            metadata={"run/chunks_cut": made, "run/verdicts_changed": judged}
+        )
 
     return chunks

@@ -10,6 +10,7 @@ from rag_assets import wiring
 from rag_assets.assets.reporting import diff_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.indexing.observing import BucketObserved, observe
+from rag_assets.indexing.quality import judgings_of_parsers
 from rag_assets.model import Corpus, DeadLetter, S3Settings
 from rag_assets.resources import HINTED_TAG, WAIT_TAG, Platform, run_of
 
@@ -48,25 +49,30 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
 
         Only files that changed are read again. A document that cannot be read becomes a dead
         letter and stops no other. Too many deletions at once are not believed until somebody
-        approves them. Buckets that another run has are left to it: it looks once more.
+        approves them. Buckets that another run has are left to it: it looks once more. A text that
+        breaks a rule of quality is kept out of the index, or only told of.
         """
         stores, buckets = platform.stores(), buckets_in(context)
+        run = run_of(context.run.run_id)
+        parsers = wiring.parsers_of(corpus, stores.generations.living(corpus.name))
         before = stores.provenance.versions(corpus.name, buckets)
         with wiring.parsing() as parsing:
             found = observe(
                 corpus,
                 buckets,
                 source=platform.source(corpus),
-                parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
+                parsers=parsers,
                 parsing=parsing,
                 store=stores.documents,
-                run=run_of(context.run.run_id),
+                run=run,
                 wait=WAIT_TAG in context.run.tags,
                 hinted=HINTED_TAG in context.run.tags,
             )
         if not found:
             context.log.info("Another run has all of these buckets; it looks at the source again.")
             return None
+        rules = judgings_of_parsers(parsers, corpus.quality)
+        judged = stores.quality.judge(corpus.name, rules, list(found), run)
         counts = stores.documents.counts(corpus.name, found)
         changes = stores.provenance.changes(corpus.name, context.run.run_id, before)
         rows = {each: _row(found.get(each), counts.get(each)) for each in buckets}
@@ -76,6 +82,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 **_totals(found.values()),
                 **diff_of_run(changes),
                 "run/held_by_another_run": len(buckets) - len(found),
+                "run/verdicts_changed": judged,
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
             },
             # Says whether chunks are stale. In a range of buckets Dagster has one for all of them.

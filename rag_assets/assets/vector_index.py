@@ -8,6 +8,7 @@ from rag_assets import wiring
 from rag_assets.adapters.postgres.index import Merged
 from rag_assets.assets.reporting import changes_of, diff_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
+from rag_assets.indexing.quality import judgings
 from rag_assets.model import Change, Corpus
 from rag_assets.resources import Platform, run_of
 
@@ -30,6 +31,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         code_version=wiring.recipe_of(corpus).fingerprint,
         columns=COLUMNS,
         table="indexed_documents",
+        pool="generation_builds",
     )
     def vector_index(
         context: dg.AssetExecutionContext, platform: Platform
@@ -43,11 +45,15 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         stores, buckets = platform.stores(), buckets_in(context)
         generations, totals = living_generations(corpus, stores), dict[str, int]()
         changes: list[Change] = []
+        run = run_of(context.run.run_id)
         for generation in generations:
+            # What a stage has left unjudged, for it failed on its way, is not to be served.
+            rules = judgings(generation.recipe, corpus.quality)
+            stores.quality.judge(corpus.name, rules, buckets, run)
             merged = stores.index.merge(
                 generation,
                 buckets,
-                run_of(context.run.run_id),
+                run,
                 keep_last_good=corpus.on_poison == "keep_last_good",
             )
             stores.generations.finish(generation)

@@ -48,7 +48,7 @@ class MarkdownChunker:
     """Headings first, then paragraphs, sentences, words; every word is in exactly one chunk."""
 
     def __init__(self, settings: ChunkingSettings) -> None:
-        self._settings = settings
+        self.settings = settings
 
     @classmethod
     def from_identity(cls, identity: str) -> "MarkdownChunker":
@@ -66,7 +66,7 @@ class MarkdownChunker:
 
     @property
     def identity(self) -> str:
-        return f"markdown@{VERSION}:{self._settings.min_chars}-{self._settings.max_chars}"
+        return f"markdown@{VERSION}:{self.settings.min_chars}-{self.settings.max_chars}"
 
     def split(self, document: ParsedDocument) -> tuple[Chunk, ...]:
         """Offsets count characters: `document.text[chunk.start:chunk.end] == chunk.text`."""
@@ -86,7 +86,7 @@ class MarkdownChunker:
         )
 
     def _passages(self, text: str) -> Iterator[tuple[int, str]]:
-        longest = max(LONGEST_LINE, 2 * self._settings.max_chars)
+        longest = max(LONGEST_LINE, 2 * self.settings.max_chars)
         for begin, end in stretches(text, longest):
             for start, passage in self._splitter.chunk_indices(text[begin:end]):
                 if passage.strip():  # control characters alone are no passage
@@ -96,7 +96,7 @@ class MarkdownChunker:
     def _splitter(self) -> "MarkdownSplitter":
         from semantic_text_splitter import MarkdownSplitter
 
-        return MarkdownSplitter((self._settings.min_chars, self._settings.max_chars))
+        return MarkdownSplitter((self.settings.min_chars, self.settings.max_chars))
 
 
 def stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:

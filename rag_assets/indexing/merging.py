@@ -49,7 +49,7 @@ def merge_plan(
 
 
 def _changes(each: Comparison, *, keep_last_good: bool) -> Iterator[_Change]:
-    if _is_bad(each) and each.served and keep_last_good:
+    if _is_bad(each) and each.served and keep_last_good and not _serves_quarantined(each):
         yield _Change.KEEP
         yield from _held_back(each)
     elif not _is_wanted(each):
@@ -68,8 +68,13 @@ def _changes(each: Comparison, *, keep_last_good: bool) -> Iterator[_Change]:
 def _is_bad(each: Comparison) -> bool:
     """What has all its vectors is no poison, whatever was once said of it."""
     return each.state is DocumentState.DEAD or (
-        each.state is DocumentState.LIVE and each.poison and not each.ready
+        each.state is DocumentState.LIVE and (each.quarantined or (each.poison and not each.ready))
     )
+
+
+def _serves_quarantined(each: Comparison) -> bool:
+    """What it serves is what was found to be bad since: it was never good."""
+    return each.quarantined and _same_content(each)
 
 
 def _is_wanted(each: Comparison) -> bool:

@@ -18,12 +18,15 @@ from rag_assets.indexing.chunking import MarkdownChunker, cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.observing import BucketObserved, observe
 from rag_assets.indexing.parsing import DocumentParser, parser_of
+from rag_assets.indexing.quality import judgings, judgings_of_parsers
 from rag_assets.indexing.requesting import PatientEmbedder
 from rag_assets.model import (
     Corpus,
     Found,
     Generation,
+    Judging,
     PublishedIndex,
+    QualityStage,
     Recipe,
     RunIdentity,
 )
@@ -129,23 +132,37 @@ class Chain:
     ) -> dict[int, BucketObserved]:
         names = wiring.parsers_of(self.corpus, self.living)
         parsers = [self.parser] if self.parser else [parser_of(name) for name in names]
-        return observe(
+        identities = [parser.identity for parser in parsers]
+        found = observe(
             self.corpus,
             self._buckets(buckets),
             source=self.source or wiring.source_of(self.corpus),
-            parsers=[parser.identity for parser in parsers],
+            parsers=identities,
             parsing=InProcessParsing(parsers),
             store=self.stores.documents,
             run=self.run_identity,
             wait=wait,
             hinted=hinted,
         )
+        self.judge(judgings_of_parsers(identities, self.corpus.quality), list(found))
+        return found
 
     def open(self) -> Generation:
         return self.stores.generations.open(self.corpus.name, self.recipe)
 
-    def cut(self, buckets: Sequence[int] | None = None) -> int:
+    def judge(self, judgings: Sequence[Judging], buckets: Sequence[int] | None = None) -> int:
+        return self.stores.quality.judge(
+            self.corpus.name, judgings, self._buckets(buckets), self.run_identity
+        )
+
+    def judge_stage(self, stage: QualityStage, buckets: Sequence[int] | None = None) -> int:
         return sum(
+            self.judge(judgings(generation.recipe, self.corpus.quality, [stage]), buckets)
+            for generation in self.living
+        )
+
+    def cut(self, buckets: Sequence[int] | None = None) -> int:
+        made = sum(
             cut(
                 generation,
                 self._buckets(buckets),
@@ -156,9 +173,11 @@ class Chain:
             )
             for generation in self.living
         )
+        self.judge_stage(QualityStage.CHUNKS, buckets)
+        return made
 
     def embed(self, buckets: Sequence[int] | None = None) -> int:
-        return sum(
+        made = sum(
             embed(
                 generation,
                 self._buckets(buckets),
@@ -169,10 +188,13 @@ class Chain:
             ).texts
             for generation in self.living
         )
+        self.judge_stage(QualityStage.EMBEDDINGS, buckets)
+        return made
 
     def merge(self, buckets: Sequence[int] | None = None) -> list[Merged]:
         merged: list[Merged] = []
         for generation in self.living:
+            self.judge(judgings(generation.recipe, self.corpus.quality), buckets)
             done = self.stores.index.merge(
                 generation,
                 self._buckets(buckets),

@@ -24,6 +24,7 @@ from rag_assets.model import (
     Corpus,
     LocalFilesSettings,
     ParsedDocument,
+    QualitySettings,
     SourceObject,
 )
 from rag_assets.settings import DatabaseUrls
@@ -527,6 +528,7 @@ def test_a_text_without_any_passage_is_served_as_a_document_without_chunks(
     chain: Chain, folder: Path
 ) -> None:
     write(folder, empty="", blank=" \n\t\n", fields="---\ntitle: Only this\n---\n", roof=ROOF)
+    chain = chain.with_settings(quality=QualitySettings(quarantine=()))
     outcome = chain.run()
     assert (outcome.done("added"), outcome.embedded) == (4, 1)
     titles = {row["doc_id"]: row["title"] for row in chain.holds()["served"]}

@@ -2,8 +2,9 @@
 
 -- name: unchunked
 -- Texts this chunker has not cut, of documents that changed since this generation last followed
--- their bucket; those that it cannot cut are left alone. In one order, for the tables' sake. Each
--- thing is looked up by its key: that few documents changed is nothing a plan can know.
+-- their bucket; those that it cannot cut, or that are in quarantine, are left alone. In one order,
+-- for the tables' sake. Each thing is looked up by its key: that few documents changed is nothing a
+-- plan can know.
 SELECT t.content_hash, t.parser, t.title, t.text, t.headings, t.pages, t.warnings
 FROM (SELECT DISTINCT d.content_hash
       FROM unnest(%(buckets)s::smallint[]) b (bucket)
@@ -18,7 +19,12 @@ FROM (SELECT DISTINCT d.content_hash
         AND NOT EXISTS (
             SELECT FROM dead_letters l
             WHERE l.corpus = %(corpus)s AND l.doc_id = d.doc_id AND l.stage = 'chunk'
-              AND l.subject = %(chunker)s AND l.content_hash = d.content_hash)) changed
+              AND l.subject = %(chunker)s AND l.content_hash = d.content_hash)
+        AND NOT EXISTS (
+            SELECT FROM verdicts q
+            WHERE q.corpus = %(corpus)s AND q.doc_id = d.doc_id AND q.content_hash = d.content_hash
+              AND q.quarantined AND NOT q.released
+              AND (q.stage, q.subject) = ('documents', %(parser)s))) changed
 CROSS JOIN LATERAL (
     SELECT * FROM document_texts
     WHERE content_hash = changed.content_hash AND parser = %(parser)s OFFSET 0) t

@@ -46,6 +46,7 @@ SELECT doc_id FROM documents WHERE corpus = %(corpus)s
 UNION SELECT doc_id FROM dead_letters WHERE corpus = %(corpus)s
 UNION SELECT doc_id FROM hints WHERE corpus = %(corpus)s
 UNION SELECT doc_id FROM withheld_deletions WHERE corpus = %(corpus)s
+UNION SELECT doc_id FROM verdicts WHERE corpus = %(corpus)s
 ORDER BY doc_id;
 
 -- name: next_version
@@ -84,6 +85,16 @@ WHERE h.corpus = %(corpus)s AND h.doc_id = m.doc_id;
 UPDATE withheld_deletions w SET bucket = m.bucket
 FROM unnest(%(doc_ids)s::text[], %(buckets)s::smallint[]) m (doc_id, bucket)
 WHERE w.corpus = %(corpus)s AND w.doc_id = m.doc_id;
+
+-- name: move_verdicts
+-- Along with their documents.
+UPDATE verdicts v SET bucket = m.bucket
+FROM unnest(%(doc_ids)s::text[], %(buckets)s::smallint[]) m (doc_id, bucket)
+WHERE v.corpus = %(corpus)s AND v.doc_id = m.doc_id;
+
+-- name: forget_judged
+-- What was judged in the old buckets says nothing of the new ones: all is judged again.
+DELETE FROM judged_buckets WHERE corpus = %(corpus)s;
 
 -- name: move_indexed
 -- Along with their documents.

@@ -26,6 +26,11 @@ WHERE (SELECT 1 FROM embeddings e
                         SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
                         AND n.parser = %(parser)s AND n.chunker = %(chunker)s
                         AND n.created_at > l.last_seen_at))
+  AND NOT EXISTS (SELECT FROM verdicts q
+                  WHERE q.corpus = %(corpus)s AND q.doc_id = d.doc_id
+                    AND q.content_hash = d.content_hash AND q.quarantined AND NOT q.released
+                    AND (q.stage, q.subject) IN (
+                        ('documents', %(parser)s), ('chunks', %(parser)s || ' ' || %(chunker)s)))
 ORDER BY c.text_hash;
 
 -- name: wait_for_models
@@ -137,7 +142,12 @@ WHERE k.corpus = %(corpus)s AND d.state = 'live'
                     AND NOT EXISTS (
                         SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
                         AND n.parser = %(parser)s AND n.chunker = %(chunker)s
-                        AND n.created_at > l.last_seen_at));
+                        AND n.created_at > l.last_seen_at))
+  AND NOT EXISTS (SELECT FROM verdicts q
+                  WHERE q.corpus = %(corpus)s AND q.doc_id = d.doc_id
+                    AND q.content_hash = d.content_hash AND q.quarantined AND NOT q.released
+                    AND (q.stage, q.subject) IN (
+                        ('documents', %(parser)s), ('chunks', %(parser)s || ' ' || %(chunker)s)));
 
 -- name: count_embeddings
 -- For people: how many texts of each bucket have their vector.

@@ -49,6 +49,8 @@ SELECT content_hash FROM (
     UNION
     SELECT content_hash FROM dead_letters WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s
     UNION
+    SELECT content_hash FROM verdicts WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s
+    UNION
     SELECT s.content_hash FROM indexed_documents s JOIN generations g USING (generation)
     WHERE g.corpus = %(corpus)s AND s.doc_id = %(doc_id)s) c
 WHERE length(content_hash) > 0 ORDER BY content_hash;
@@ -98,6 +100,15 @@ DELETE FROM document_versions WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
 -- Why it could not be processed.
 DELETE FROM dead_letters WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
 
+-- name: erase_verdicts
+-- What was wrong with it.
+DELETE FROM verdicts WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
+
+-- name: follow_judged
+-- Where all had been judged, all still is.
+UPDATE judged_buckets SET version = %(version)s
+WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND version = %(version)s - 1;
+
 -- name: erase_hints
 -- That it may have changed.
 DELETE FROM hints WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
@@ -145,6 +156,8 @@ SELECT (SELECT count(*) FROM rag_assets.documents
      + (SELECT count(*) FROM rag_assets.document_versions
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
      + (SELECT count(*) FROM rag_assets.dead_letters
+        WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
+     + (SELECT count(*) FROM rag_assets.verdicts
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
      + (SELECT count(*) FROM rag_assets.hints
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)

@@ -47,7 +47,7 @@ SELECT set_config('maintenance_work_mem',
 -- name: unfinished
 -- What stands between a generation and its documents: buckets never looked at, documents waiting.
 -- Only what was written since the last merge can differ. What cannot be processed for this
--- generation waits only to be taken out.
+-- generation, or is in quarantine, waits only to be taken out.
 SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus AND b.epoch > 0)
            AS buckets_unseen,
        (SELECT count(*) FROM buckets b
@@ -68,6 +68,13 @@ SELECT c.buckets - (SELECT count(*) FROM buckets b WHERE b.corpus = c.corpus AND
                       SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
                       AND n.parser = g.parser AND n.chunker = g.chunker
                       AND n.created_at > l.last_seen_at))
+                OR EXISTS (
+                SELECT FROM verdicts q
+                WHERE q.corpus = d.corpus AND q.doc_id = d.doc_id
+                  AND q.content_hash = d.content_hash AND q.quarantined AND NOT q.released
+                  AND (q.stage, q.subject) IN (
+                      ('documents', g.parser), ('chunks', g.parser || ' ' || g.chunker),
+                      ('embeddings', g.parser || ' ' || g.chunker || ' ' || g.embedder)))
             THEN s.doc_id IS NOT NULL
             ELSE (s.content_hash, s.uri, s.title, s.acl)
                  IS DISTINCT FROM (d.content_hash, d.uri, d.title, d.acl) END)

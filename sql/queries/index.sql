@@ -2,7 +2,8 @@
 
 -- name: standing
 -- How far each bucket has been merged, and whether its rows are as many as its manifest says.
--- Doubtful: it serves what is no longer there to be processed, which the settings once allowed.
+-- Doubtful: it serves what is no longer there to be processed, or what was there before something
+-- was put into quarantine, which the settings once allowed.
 SELECT b.bucket, coalesce(v.version, 0) AS version, coalesce(m.version, 0) AS merged,
        coalesce(m.documents, 0) AS documents, coalesce(m.chunks, 0) AS chunks,
        coalesce(m.words, 0) AS words, coalesce(m.checksum, 0) AS checksum,
@@ -12,25 +13,41 @@ SELECT b.bucket, coalesce(v.version, 0) AS version, coalesce(m.version, 0) AS me
        ELSE coalesce(m.documents, 0) END AS documents_found,
        CASE WHEN %(counted)s THEN (SELECT count(*) FROM {index} i WHERE i.bucket = b.bucket)
        ELSE coalesce(m.chunks, 0) END AS chunks_found,
-       NOT %(keep_last_good)s AND EXISTS (
+       NOT %(keep_last_good)s AND (EXISTS (
            SELECT FROM dead_letters l
            JOIN documents d ON d.corpus = l.corpus AND d.doc_id = l.doc_id
            JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = l.doc_id
            WHERE l.corpus = %(corpus)s AND l.bucket = b.bucket
-             AND (d.state <> 'live' OR d.content_hash <> s.content_hash)) AS doubtful
+             AND (d.state <> 'live' OR d.content_hash <> s.content_hash))
+           OR EXISTS (
+           SELECT FROM verdicts q
+           JOIN documents d ON d.corpus = q.corpus AND d.doc_id = q.doc_id AND d.state = 'live'
+                           AND d.content_hash = q.content_hash
+           JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = q.doc_id
+           WHERE q.corpus = %(corpus)s AND q.bucket = b.bucket AND q.quarantined AND NOT q.released
+             AND d.content_hash <> s.content_hash
+             AND (q.stage, q.subject) IN (
+                 ('documents', %(parser)s), ('chunks', %(parser)s || ' ' || %(chunker)s),
+                 ('embeddings', %(parser)s || ' ' || %(chunker)s || ' ' || %(embedder)s))))
+           AS doubtful
 FROM unnest(%(buckets)s::smallint[]) b (bucket)
 LEFT JOIN buckets v ON v.corpus = %(corpus)s AND v.bucket = b.bucket
 LEFT JOIN index_buckets m ON m.generation = %(generation)s AND m.bucket = b.bucket
 ORDER BY b.bucket;
 
 -- name: changed
--- What was written since the last merge, and what is served though it could not be processed.
+-- What was written since the last merge, and what is served though it could not be processed, or is
+-- in quarantine.
 SELECT doc_id FROM documents
 WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND version > %(merged)s
 UNION
 SELECT l.doc_id FROM dead_letters l
 JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = l.doc_id
 WHERE l.corpus = %(corpus)s AND l.bucket = %(bucket)s
+UNION
+SELECT q.doc_id FROM verdicts q
+JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = q.doc_id
+WHERE q.corpus = %(corpus)s AND q.bucket = %(bucket)s AND q.quarantined AND NOT q.released
 ORDER BY doc_id;
 
 -- name: everything
@@ -59,6 +76,12 @@ SELECT n.doc_id, d.state, coalesce(d.version, 0) AS version,
                      SELECT FROM chunk_sets n WHERE n.content_hash = l.content_hash
                      AND n.parser = %(parser)s AND n.chunker = %(chunker)s
                      AND n.created_at > l.last_seen_at)) AS poison,
+       EXISTS (SELECT FROM verdicts q
+               WHERE q.corpus = d.corpus AND q.doc_id = d.doc_id
+                 AND q.content_hash = d.content_hash AND q.quarantined AND NOT q.released
+                 AND (q.stage, q.subject) IN (
+                     ('documents', %(parser)s), ('chunks', %(parser)s || ' ' || %(chunker)s),
+                     ('embeddings', %(parser)s || ' ' || %(chunker)s || ' ' || %(embedder)s))) AS quarantined,
        CASE
        WHEN s.doc_id IS NULL THEN NOT EXISTS (SELECT FROM {index} i WHERE i.doc_id = n.doc_id)
        -- Written anew anyway.

@@ -14,7 +14,8 @@ LOCK TABLE {postings}, {index} IN ACCESS SHARE MODE;
 SELECT doc_id, bucket FROM documents WHERE corpus = %(corpus)s
 UNION ALL SELECT doc_id, bucket FROM dead_letters WHERE corpus = %(corpus)s
 UNION ALL SELECT doc_id, bucket FROM hints WHERE corpus = %(corpus)s
-UNION ALL SELECT doc_id, bucket FROM withheld_deletions WHERE corpus = %(corpus)s;
+UNION ALL SELECT doc_id, bucket FROM withheld_deletions WHERE corpus = %(corpus)s
+UNION ALL SELECT doc_id, bucket FROM verdicts WHERE corpus = %(corpus)s;
 
 -- name: counters
 -- Buckets whose count of changes is below that of a document of theirs.
@@ -116,8 +117,8 @@ WHERE s.generation = %(generation)s AND NOT EXISTS (
 ORDER BY subject;
 
 -- name: served
--- What was observed up to the last merge is served so, and nothing else; what cannot be processed
--- may be served as it was. What is said of it adds up.
+-- What was observed up to the last merge is served so, and nothing else; what cannot be processed,
+-- or is in quarantine, may be served as it was. What is said of it adds up.
 SELECT doc_id AS subject
 FROM (SELECT * FROM documents WHERE corpus = %(corpus)s) d
 FULL JOIN (SELECT * FROM indexed_documents WHERE generation = %(generation)s) s USING (doc_id)
@@ -130,6 +131,13 @@ WHERE coalesce(d.version, 0) <= coalesce(m.version, 0)
           WHERE l.corpus = d.corpus AND l.doc_id = d.doc_id AND l.content_hash = d.content_hash
             AND (l.stage, l.subject) IN (('parse', %(parser)s), ('chunk', %(chunker)s),
                                          ('embed', %(embedder)s)))
+        AND NOT EXISTS (
+          SELECT FROM verdicts q
+          WHERE q.corpus = d.corpus AND q.doc_id = d.doc_id AND q.content_hash = d.content_hash
+            AND q.quarantined AND NOT q.released
+            AND (q.stage, q.subject) IN (
+                ('documents', %(parser)s), ('chunks', %(parser)s || ' ' || %(chunker)s),
+                ('embeddings', %(parser)s || ' ' || %(chunker)s || ' ' || %(embedder)s)))
       THEN (s.bucket, s.content_hash, s.uri, s.title, s.acl)
            IS DISTINCT FROM (d.bucket, d.content_hash, d.uri, d.title, d.acl)
       ELSE s.doc_id IS NOT NULL AND (d.state IS NULL OR d.state = 'deleted') END

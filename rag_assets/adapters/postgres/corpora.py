@@ -111,10 +111,11 @@ class _Move:
         doc_ids = [row["doc_id"] for row in self._run("known_ids")]
         into = [bucket_of(doc_id, self._buckets) for doc_id in doc_ids]
         moved = self._run("move_documents", doc_ids=doc_ids, buckets=into).rowcount
-        for name in ("move_dead_letters", "move_hints", "move_withheld"):
+        for name in ("move_dead_letters", "move_hints", "move_withheld", "move_verdicts"):
             self._connection.execute(
                 _query(name), self._which | {"doc_ids": doc_ids, "buckets": into}
             )
+        self._run("forget_judged")
         return moved
 
     def generation(self, number: int) -> None:

@@ -108,6 +108,8 @@ class _Erasure:
         self._which["contents"] = self._hashes("contents", "content_hash")
         for generation in self._generations:
             self._served(generation, version)
+        if version is not None:
+            self._run("follow_judged", version=version)
         self.connection.execute(queries.load("corpora")["lock_texts"])
         self._observed()
         self._stored()
@@ -161,6 +163,7 @@ class _Erasure:
         self._count("documents", self._run("erase_document").rowcount)
         self._count("document_versions", self._run("erase_versions").rowcount)
         self._count("dead_letters", self._run("erase_letters").rowcount)
+        self._count("verdicts", self._run("erase_verdicts").rowcount)
         self._count("hints", self._run("erase_hints").rowcount)
         self._count("withheld_deletions", self._run("erase_withheld").rowcount)
         rows = self._run("duplicates")

@@ -264,6 +264,7 @@ class _Merging:
                 restorable=row["restorable"],
                 intact=row["intact"],
                 poison=row["poison"],
+                quarantined=row["quarantined"],
             )
 
     def plan(self, compared: Sequence[Comparison], *, merged: int) -> MergePlan:
