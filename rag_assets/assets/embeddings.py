@@ -1,16 +1,21 @@
 """The vectors of the passages."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from rag_assets import wiring
+from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.assets.reporting import cost_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
 from rag_assets.indexing.embedding import Embedded, embed
-from rag_assets.model import Corpus
+from rag_assets.indexing.quality import judgings
+from rag_assets.indexing.rebuilding import RebuildWindow, waits_for_window, window_of
+from rag_assets.model import Corpus, QualityStage
+from rag_assets.ports import Clock
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -23,7 +28,9 @@ COLUMNS = (
 )
 
 
-def build(corpus: Corpus) -> dg.AssetsDefinition:
+def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
+    time, window = clock or SystemClock(), window_of(corpus.automation)
+
     @corpus_asset(
         corpus,
         after=("chunks",),
@@ -31,6 +38,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         code_version=wiring.recipe_of(corpus).embedder,
         columns=COLUMNS,
         table="embeddings",
+        pool=f"embedding_{corpus.embedder.partition(':')[0]}",
     )
     def embeddings(
         context: dg.AssetExecutionContext, platform: Platform
@@ -38,33 +46,45 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         """The vector of every text, asked for once: renames, copies and rebuilds cost nothing.
 
         A text that a model rejects makes its documents dead letters of the generations with that
-        model. A model that cannot be asked stops its own generations only.
+        model. A model that cannot be asked stops its own generations only. A generation that is
+        built beside the published one waits for the rebuild window, where there is one.
         """
         stores, buckets = platform.stores(), buckets_in(context)
         generations = living_generations(corpus, stores)
         made = [each for each in generations if wiring.can_still_make(each, corpus)]
-        did, failures = Embedded(), dict[int, RagAssetsError]()
+        did, failures, waits = Embedded(), dict[int, RagAssetsError](), dict[int, str]()
         for generation in made:
+            bound = window if waits_for_window(generation, generations) else None
             try:
                 with wiring.document_embedder(generation, corpus, platform.urls) as embedder:
-                    did += embed(
+                    given = embed(
                         generation,
                         buckets,
                         embedder=embedder,
                         store=stores.embeddings,
                         letters=stores.documents,
                         run=run_of(context.run.run_id),
+                        until=_until(bound, time.now()),
                     )
             except (EmbeddingError, ConfigurationError) as error:
                 context.log.warning(f"Generation {generation.number} waits: {error}")
                 failures[generation.number] = error
-        if failures and len(failures) == len(made):
-            raise failures[made[-1].number]
+                continue
+            did += given
+            if bound and given.stopped:
+                waits[generation.number] = _closed(bound, time.now())
+        if failures and len(failures) == len(made) - len(waits):
+            raise list(failures.values())[-1]
+        run, judged = run_of(context.run.run_id), 0
+        for generation in made:
+            rules = judgings(generation.recipe, corpus.quality, [QualityStage.EMBEDDINGS])
+            judged += stores.quality.judge(corpus.name, rules, buckets, run)
         counts = stores.embeddings.counts(generations[-1], buckets)
         rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
         cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
-        return dg.MaterializeResult(metadata={**_figures(did), **cost, **_told(failures)})
+        did_here = _figures(did) | {"run/verdicts_changed": judged}
+        return dg.MaterializeResult(metadata={**did_here, **cost, **_told(failures, waits)})
 
     return embeddings
 
@@ -81,6 +101,17 @@ def _figures(did: Embedded) -> dict[str, int | float]:
     return figures
 
 
-def _told(failures: Mapping[int, RagAssetsError]) -> dict[str, str]:
+def _until(window: RebuildWindow | None, now: datetime) -> datetime | None:
+    """While the window is shut there is no time at all."""
+    return None if window is None else window.ends_at(now) or now
+
+
+def _closed(window: RebuildWindow, now: datetime) -> str:
+    opens = window.opens_at(now).astimezone(window.zone)
+    return f"It goes on when the rebuild window opens: {opens:%Y-%m-%d %H:%M} ({window.zone})."
+
+
+def _told(failures: Mapping[int, RagAssetsError], waits: Mapping[int, str]) -> dict[str, str]:
     """Why some generations were left as they are."""
-    return {f"generation_{number}_waits": str(error) for number, error in failures.items()}
+    reasons = {number: str(error) for number, error in failures.items()} | dict(waits)
+    return {f"generation_{number}_waits": reason for number, reason in reasons.items()}

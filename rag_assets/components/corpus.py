@@ -7,7 +7,7 @@ import dagster as dg
 from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
-from rag_assets import assets, checks, model, sensors
+from rag_assets import assets, checks, model, schedules, sensors
 from rag_assets.automation import repair_sensor
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
@@ -41,6 +41,9 @@ SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
     sensors.source_changes.build,
     sensors.alerts.build,
 )
+SCHEDULES: tuple[Callable[[model.Corpus], dg.ScheduleDefinition | None], ...] = (
+    schedules.rebuild.build,
+)
 PLATFORM = Platform()
 Job: TypeAlias = "UnresolvedAssetJobDefinition"
 
@@ -51,11 +54,13 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
     Without an executor for the rest: a project has one, and these may stand beside others.
     """
     watching = [repair_sensor(corpus), *(build(corpus) for build in SENSORS)]
+    timed = [build(corpus) for build in SCHEDULES]
     return dg.Definitions(
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
         jobs=[chain(corpus), bulk(corpus)],
         sensors=[each for each in watching if each is not None],
+        schedules=[each for each in timed if each is not None],
         resources={"platform": PLATFORM},
     )
 
@@ -126,7 +131,7 @@ class Corpus(dg.Component):
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         return dg.ComponentTypeSpec(
-            tags=["rag"], produces=["asset", "asset_check", "job", "sensor"]
+            tags=["rag"], produces=["asset", "asset_check", "job", "sensor", "schedule"]
         )
 
     @classmethod

@@ -89,8 +89,8 @@ class _InTime:
 
     def __iter__(self) -> Iterator[Sequence[Chunk]]:
         for batch in self.batches:
-            self.stopped = self.until is not None and self.clock.now() >= self.until
-            if self.stopped:
+            if batch and self.until is not None and self.clock.now() >= self.until:
+                self.stopped = True
                 return
             yield batch
 
