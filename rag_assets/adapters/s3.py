@@ -171,7 +171,7 @@ class S3Objects:
     def _unreadable(self, doc_id: str, why: str) -> SourceError:
         return SourceError(
             f"{self._name}: {doc_id} cannot be read ({why}). Mend it, or exclude it in the corpus's"
-            " `source`; the run tries again each time."
+            " `source`. It is tried again by itself a few times."
         )
 
     # --- names -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from rag_assets.errors import SourceError, StaleRunError, UnreadableDocumentError
+from rag_assets.errors import SourceDownError, SourceError, StaleRunError, UnreadableDocumentError
 from rag_assets.indexing.observing import BATCH, BATCH_BYTES, BucketObserved, observe
 from rag_assets.indexing.parsing import TextParser, content_hash
 from rag_assets.model import (
@@ -466,6 +466,22 @@ def test_a_run_that_fails_says_so_and_lets_its_buckets_go() -> None:
     with pytest.raises(SourceError):
         looked(Broken(), records)
     assert records.held == set()
+
+
+def test_a_source_that_goes_away_while_it_is_read_is_no_document_s_fault() -> None:
+    records = Records()
+    looked(Told({"a.md": b"A"}), records)
+
+    class Away(InMemorySource):
+        def read(self, doc_id: str) -> bytes | None:
+            raise SourceDownError("It is away.")
+
+    with pytest.raises(SourceDownError):
+        looked(Away({"a.md": b"B", "b.md": b"B"}), records)
+    assert live(records) == {"a.md"}
+    assert records.letters == {}
+    looked(Told({"a.md": b"B", "b.md": b"B"}), records)
+    assert live(records) == {"a.md", "b.md"}
 
 
 def test_a_run_that_another_has_overtaken_records_nothing() -> None:
