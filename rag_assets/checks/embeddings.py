@@ -3,6 +3,7 @@
 import dagster as dg
 
 from rag_assets.checks.shape import corpus_check
+from rag_assets.indexing.rebuilding import to_be_complete
 from rag_assets.model import Corpus
 from rag_assets.resources import Platform
 
@@ -18,7 +19,8 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
     def judge(platform: Platform) -> dg.AssetCheckResult:
         stores = platform.stores()
         living = stores.generations.living(corpus.name)
-        missing = sum(stores.embeddings.missing(generation) for generation in living)
+        due = to_be_complete(corpus.automation, living)
+        missing = sum(stores.embeddings.missing(generation) for generation in due)
         damaged = [each for generation in living for each in stores.embeddings.damaged(generation)]
         return dg.AssetCheckResult(
             passed=not missing and not damaged,

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from rag_assets.checks.shape import corpus_check
+from rag_assets.indexing.rebuilding import to_be_complete
 from rag_assets.model import Corpus
 from rag_assets.resources import Platform
 
@@ -18,14 +19,16 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
     def judge(platform: Platform) -> dg.AssetCheckResult:
         stores = platform.stores()
         wrong, waiting = [], {}
-        for generation in stores.generations.living(corpus.name):
+        living = stores.generations.living(corpus.name)
+        due = to_be_complete(corpus.automation, living)
+        for generation in living:
             wrong += [
                 {"generation": generation.number, **each}
                 for each in stores.index.mismatches(generation)
             ]
-            waiting[str(generation.number)] = stores.generations.unfinished(
-                generation
-            ).documents_waiting
+            if generation in due:
+                unfinished = stores.generations.unfinished(generation)
+                waiting[str(generation.number)] = unfinished.documents_waiting
         return dg.AssetCheckResult(
             passed=not wrong and not any(waiting.values()),
             metadata={"wrong_buckets": wrong, "documents_waiting": waiting},

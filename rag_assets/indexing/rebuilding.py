@@ -1,6 +1,6 @@
 """When an index of changed settings may be built beside the one that is read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -67,3 +67,10 @@ def waits_for_window(generation: Generation, living: Iterable[Generation]) -> bo
     return generation.state is GenerationState.BUILDING and any(
         each.state is GenerationState.PUBLISHED for each in living
     )
+
+
+def to_be_complete(settings: AutomationSettings, living: Sequence[Generation]) -> list[Generation]:
+    """Those in which no document should wait: a build has its own hours, where there are any."""
+    if settings.rebuild_window is None:
+        return list(living)
+    return [each for each in living if not waits_for_window(each, living)]

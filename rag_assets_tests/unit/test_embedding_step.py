@@ -3,7 +3,9 @@
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +119,25 @@ class Metered:
         return ProviderAnswer(list(HashEmbedder().embed_documents(texts)), len(texts))
 
 
+@dataclass(slots=True)
+class Slow:
+    """A provider that takes ten seconds for each answer."""
+
+    provider: Metered
+    clock: StoppedClock
+    identity: str = HashEmbedder().identity
+    dimensions: int = 64
+    metered: bool = True
+
+    @property
+    def limits(self) -> RequestLimits:
+        return self.provider.limits
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        self.clock.seconds += 10
+        return self.provider.request(texts, kind)
+
+
 def patient(provider: LocalProvider | Metered, price: Decimal | None = None) -> PatientEmbedder:
     return PatientEmbedder(provider, clock=StoppedClock(), chance=random.Random(7), price=price)
 
@@ -145,6 +166,33 @@ def test_nothing_to_embed_asks_no_model() -> None:
     done = embed(GENERATION, [0], embedder=never_asked, store=store, letters=store, run=RUN)
     assert (done.texts, done.spent) == (0, Spent())
     assert store.closed
+
+
+def test_when_the_time_is_over_nothing_more_is_asked_and_what_was_paid_is_kept() -> None:
+    store, clock, provider = Store(chunks(20)), StoppedClock(), Metered()
+    slow = PatientEmbedder(Slow(provider, clock), clock=clock, chance=random.Random(7))
+    how: dict[str, Any] = {"embedder": slow, "store": store, "letters": store, "run": RUN}
+
+    done = embed(GENERATION, [0], **how, until=clock.now() + timedelta(seconds=15))
+
+    assert done.stopped
+    assert done.texts == len(store.vectors) == 8, "two requests of ten seconds were begun in time"
+    assert store.closed
+    store.waiting = [each for each in store.waiting if each.text_hash not in store.vectors]
+    rest = embed(GENERATION, [0], **how, until=clock.now() + timedelta(hours=1))
+    assert (rest.texts, rest.stopped) == (12, False)
+    assert store.paid.texts == 20, "each was paid for once"
+
+
+def test_while_there_is_no_time_nothing_is_asked() -> None:
+    store, never_asked = Store(chunks(3)), patient(Metered(answers=0))
+    how: dict[str, Any] = {"embedder": never_asked, "letters": store, "run": RUN}
+
+    done = embed(GENERATION, [0], **how, store=store, until=never_asked.clock.now())
+    nothing = embed(GENERATION, [0], **how, store=Store([]), until=never_asked.clock.now())
+
+    assert (done.texts, done.stopped) == (0, True)
+    assert not nothing.stopped, "nothing is left, so nothing waits"
 
 
 def test_only_texts_that_cost_money_are_claimed() -> None:
