@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -344,6 +344,91 @@ def remove(*, corpus: str, yes: bool) -> None:
         f"Removed {corpus}: {gone.documents} documents, {gone.generations} generations,"
         f" {gone.texts} texts and {gone.embeddings} embeddings that nothing else used."
     )
+
+
+@main.command(
+    epilog=examples(
+        "lineage",
+        "lineage --corpus handbook --html lineage.html",
+        "lineage --citation how-to/roll-back.md#2",
+    )
+)
+@click.option("--corpus", type=TEXT, help="Only this one.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with everything into FILE.",
+)
+@click.option(
+    "--citation",
+    type=TEXT,
+    metavar="CHUNK",
+    help="Follow one chunk to its source; as `search` shows it: DOC_ID#NUMBER.",
+)
+@click.option("--generation", type=int, help="Of the chunk. [default: the published one]")
+@json_option
+def lineage(
+    *,
+    corpus: str | None,
+    html: Path | None,
+    citation: str | None,
+    generation: int | None,
+    as_json: bool,
+) -> None:
+    """Show what is made from what, and what the last runs did.
+
+    For each asset its checks, freshness, buckets, code version, and what has changed. --html writes
+    one page with the graph, the columns and the generations too. It needs no server and no network,
+    so that it can be attached to a review. No word of a document stands in any of it.
+
+    --citation follows one chunk of an answer to its characters, the version of its document, its
+    place in the source, and the runs and code that made it. It needs the writer's rights, and asks
+    for no permission to see the document.
+    """
+    if citation is not None:
+        if html is not None:
+            raise click.UsageError("--html shows whole corpora; leave --citation out.")
+        _citation(citation, corpus=corpus, generation=generation, as_json=as_json)
+        return
+    if generation is not None:
+        raise click.UsageError("--generation says of which generation the --citation is.")
+    from rag_assets import installation, printing
+
+    settings = Settings.from_environment()
+    corpora = installation.valid_corpora(settings)
+    if corpus is not None:
+        corpora = [installation.corpus_named(settings, corpus)]
+    home = installation.dagster_of(settings).prepared_home()
+    with printing.Doing("reading the lineage"):
+        from rag_assets import lineage as lineages  # loads Dagster, which takes a while
+        from rag_assets import materializing
+
+        stores = installation.stores_if_up(settings)
+        with materializing.instance_of(home) as instance:
+            found = lineages.read(corpora, instance, stores, now=datetime.now(UTC))
+    if html is not None:
+        html.write_text(lineages.page(found), encoding="utf-8")
+        click.echo(f"Wrote {html}.", err=as_json)
+    if as_json:
+        _print_json(asdict(found))
+    elif html is None:
+        printing.lineage(found)
+
+
+def _citation(chunk: str, *, corpus: str | None, generation: int | None, as_json: bool) -> None:
+    from rag_assets import installation, printing
+
+    doc_id, _, number = chunk.rpartition("#")
+    if not doc_id or not number.isdecimal():
+        raise click.BadParameter(
+            f"{chunk!r}: write it as `search` shows it, as in how-to/roll-back.md#2.",
+            param_hint="--citation",
+        )
+    stores = _stores()
+    name = installation.corpus_with(stores, doc_id, corpus)
+    found = stores.provenance.origin(name, doc_id, int(number), generation=generation)
+    _print_json(asdict(found)) if as_json else printing.origin(found)
 
 
 # --- what needs a person -----------------------------------------------------------------------

@@ -237,6 +237,14 @@ def stored_corpora(stores: wiring.Stores) -> list[str]:
     return [each.corpus for each in stores.corpora.registered()]
 
 
+def stores_if_up(settings: Settings) -> wiring.Stores | None:
+    """For what can be told without the database too."""
+    try:
+        return wiring.stores(wiring.database_urls(settings))
+    except DatabaseError:
+        return None
+
+
 def verified(stores: wiring.Stores, corpus: str, run: RunIdentity, *, repair: bool) -> Verified:
     """Looks at everything; after a repair, looks once more."""
     damages = stores.verifying.verify(corpus)

@@ -212,8 +212,8 @@ class Awaited:
 
     created_at: datetime | None = None
     """None: it was never materialized, or has been removed."""
-    epochs: int = 0
-    """How often its buckets were recorded; fewer than before is a database from a backup."""
+    looked: Mapping[int, int] = field(default_factory=dict)
+    """Bucket to the digest of its part of the listing that a run has looked at last."""
     hints: Mapping[int, int] = field(default_factory=dict)
     """Bucket to the seq of its newest hint."""
     due: Mapping[int, datetime] = field(default_factory=dict)
@@ -611,6 +611,65 @@ class GraphRecall:
     questions: int
 
 
+@dataclass(frozen=True, slots=True)
+class GenerationSize:
+    """What a generation holds, and the most that it held within a day."""
+
+    generation: int
+    documents: int
+    chunks: int
+    most_documents: int
+    most_chunks: int
+
+    @property
+    def drop(self) -> float:
+        """The share that is gone, of documents or of chunks.
+
+        >>> GenerationSize(1, documents=9, chunks=30, most_documents=10, most_chunks=40).drop
+        0.25
+        """
+        pairs = ((self.documents, self.most_documents), (self.chunks, self.most_chunks))
+        return max(1 - now / max(most, 1) if most else 0.0 for now, most in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class LostRows:
+    """A document that has other rows in an index than it is to have."""
+
+    doc_id: str
+    wanted: int
+    found: int
+    orphan: bool
+    """It has rows though it is not served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sameness:
+    """How alike the vectors of different texts are."""
+
+    texts: int
+    vectors: int
+    """How many different ones these texts have."""
+    likeness: float
+    """Of two of them, the mean cosine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkLengths:
+    """How long chunks are, in characters."""
+
+    chunks: int
+    shortest: int
+    low: int
+    median: int
+    high: int
+    longest: int
+    of_several: int
+    """Chunks of documents that have several."""
+    short: int
+    """Those of them that are short."""
+
+
 # --- settings of a corpus ----------------------------------------------------------------------
 
 
@@ -978,7 +1037,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOrigin:
-    """One chunk followed back to its source: places, hashes and runs, and never a word of it."""
+    """One chunk followed back to its source: of its words only the title and the headings."""
 
     corpus: str
     generation: int

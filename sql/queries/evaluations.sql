@@ -5,6 +5,11 @@
 SELECT generation, golden_set FROM evaluations
 WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s;
 
+-- name: newest
+-- For people: the last mean scores of a generation, whatever its content was then.
+SELECT metrics FROM evaluations WHERE generation = %(generation)s
+ORDER BY scored_at DESC LIMIT 1;
+
 -- name: results
 -- Question by question.
 SELECT question_id, metrics FROM evaluation_results

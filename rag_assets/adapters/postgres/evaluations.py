@@ -22,6 +22,12 @@ class PostgresEvaluations:
             questions = tuple(QuestionScore(row["question_id"], row["metrics"]) for row in rows)
         return Scores(generation, golden_set, questions)
 
+    def newest(self, generation: int) -> dict[str, float]:
+        """The last means of a generation, by metric; empty if it was never scored."""
+        with connect(self._url) as connection:
+            row = connection.execute(_query("newest"), {"generation": generation}).fetchone()
+        return dict(row["metrics"]) if row else {}
+
     def add(self, scores: Scores, *, content: str, run: RunIdentity) -> None:
         which = {
             "generation": scores.generation,
