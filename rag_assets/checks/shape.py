@@ -6,10 +6,12 @@ import dagster as dg
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, RunIdentity
+from rag_assets.operations.alerting import kind_of_check, runbook_of
 from rag_assets.resources import NIGHTLY_KEY, Platform, key_of, run_of
 
 NAMED = 50
 """How many documents the metadata of a check names."""
+RUNBOOK_KEY = "rag_assets/runbook"
 
 Verdict = Callable[[Platform], dg.AssetCheckResult]
 Inquiry = Callable[[Platform, RunIdentity], dg.AssetCheckResult]
@@ -53,7 +55,7 @@ def corpus_inquiry(
             name=name,
             description=description,
             blocking=blocking,
-            metadata={NIGHTLY_KEY: True} if nightly else None,
+            metadata=_metadata(name, nightly=nightly),
         )
         def check(
             context: dg.AssetCheckExecutionContext, platform: Platform
@@ -66,6 +68,12 @@ def corpus_inquiry(
         return check
 
     return made
+
+
+def _metadata(name: str, *, nightly: bool) -> dict[str, str | bool]:
+    """With the page that says what to do when it fails."""
+    runbook = {RUNBOOK_KEY: f"docs/runbooks/{runbook_of(kind_of_check(name))}"}
+    return {**runbook, NIGHTLY_KEY: True} if nightly else {**runbook}
 
 
 def nightly(checks: Iterable[dg.AssetChecksDefinition]) -> list[dg.AssetCheckKey]:

@@ -44,8 +44,9 @@ _URGENCY = {
     Kind.CORPUS_STALE: Urgency.CRITICAL,
     Kind.DEAD_LETTERS: Urgency.WARNING,
     Kind.RUN_LOST: Urgency.WARNING,
+    Kind.CANDIDATE_REFUSED: Urgency.WARNING,
 }
-_CHECKS = {
+KIND_OF_CHECK = {
     "gate": Kind.CANDIDATE_REFUSED,
     "deletions_believed": Kind.DELETIONS_WITHHELD,
     "no_dead_letters": Kind.DEAD_LETTERS,
@@ -113,7 +114,7 @@ class Links:
 
 def kind_of_check(check: str) -> Kind:
     """What it means that this check fails."""
-    return _CHECKS.get(check, Kind.CHECK_FAILED)
+    return KIND_OF_CHECK.get(check, Kind.CHECK_FAILED)
 
 
 def runbook_of(kind: Kind) -> str:
@@ -549,11 +550,11 @@ def trial(corpus: str, *, links: Links, now: datetime) -> Alert:
         corpus=corpus,
         cause="trial",
         title="This is a test: alerts arrive here",
-        detail="Nothing is wrong. It was sent with `rag-assets alerts test`.",
+        detail="Nothing is wrong. It was sent with `rag-assets alerts test`; try its link, too.",
         urgency=Urgency.INFO,
         since=now,
         at=now,
-        runbook=links.runbook("README.md"),
+        runbook=links.runbook(runbook_of(Kind.RUN_FAILED)),
     )
 
 

@@ -19,7 +19,7 @@ from rag_assets.model import (
     EvaluationSettings,
     FreshnessSettings,
 )
-from rag_assets.operations.alerting import QUIET, read_state
+from rag_assets.operations.alerting import KIND_OF_CHECK, QUIET, read_state
 from rag_assets.resources import CORPUS_TAG, Platform
 from rag_assets.sensors import alerts
 from rag_assets.settings import DatabaseUrls
@@ -397,6 +397,22 @@ def test_the_command_line_says_how_to_name_somebody(shell: Shell) -> None:
     assert "quiet names nobody who is to be told. Add 'alerts:'" in (
         shell.run_here("alerts", "test", "quiet").error
     )
+
+
+def test_every_check_that_means_something_of_its_own_exists(corpus: Corpus) -> None:
+    """And each names the page that says what to do when it fails."""
+    checks = corpus_definitions(corpus).asset_checks or ()
+    specs = [
+        spec
+        for each in checks
+        if isinstance(each, dg.AssetChecksDefinition)
+        for spec in each.check_specs
+    ]
+
+    assert {spec.name for spec in specs} >= KIND_OF_CHECK.keys()
+    pages = {spec.name: str(spec.metadata["rag_assets/runbook"]) for spec in specs}
+    assert pages["gate"] == "docs/runbooks/candidate-refused.md"
+    assert all((Path(__file__).parents[2] / page).is_file() for page in pages.values())
 
 
 def test_a_corpus_that_names_nobody_has_no_such_sensor(corpus: Corpus) -> None:

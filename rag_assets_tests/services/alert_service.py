@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -61,6 +62,8 @@ class AlertService:
 
     def __init__(self) -> None:
         self.came: list[Came] = []
+        self.seen: Callable[[bytes], object] = lambda _: None
+        """Is handed each body, byte for byte."""
         self.stopping = threading.Event()
         self._troubles: dict[str, deque[Trouble]] = defaultdict(deque)
         self._down: dict[str, Trouble] = {}
@@ -151,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.service.seen(content)
         path = self.path.partition("?")[0]
         channel = {"/v2/enqueue": "pagerduty", "/hook": "webhook"}.get(path, "slack")
         trouble = self.server.service.next_trouble(channel)
