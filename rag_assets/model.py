@@ -292,6 +292,23 @@ MOVING = frozenset({Cause.NOT_PUBLISHED, Cause.NOT_SEEN, Cause.FAILING, Cause.WA
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is recorded of documents, for holding a listing against it."""
+
+    hashes: Mapping[str, frozenset[bytes]]
+    """Document to the source hashes under which it was read, or could not be."""
+    present: frozenset[str]
+    """Documents that the source had."""
+    withheld: frozenset[str]
+    erased: frozenset[bytes]
+    """SHA-256 of ids that no listing brings back."""
+
+    def has(self, found: SourceObject) -> bool:
+        known = found.source_hash in self.hashes.get(found.doc_id, ())
+        return known or hashlib.sha256(found.doc_id.encode()).digest() in self.erased
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineMetrics:
     """How a corpus stands, in numbers."""
 
@@ -316,6 +333,23 @@ class PipelineMetrics:
     @property
     def chunks_a_document(self) -> float:
         return self.chunks / max(self.documents, 1)
+
+    @property
+    def figures(self) -> dict[str, int | float]:
+        """By name, for people and for plots."""
+        figures: dict[str, int | float] = {
+            "documents": self.documents,
+            "chunks": self.chunks,
+            "chunks_a_document": round(self.chunks_a_document, 2),
+            "waiting": self.waiting,
+            "oldest_waiting_s": round(self.oldest_waiting_s, 1),
+            "documents_an_hour": self.documents_an_hour,
+            "failed": self.failed,
+            "failed_share": round(self.failed_share, 6),
+            "provider_errors": self.provider_errors,
+            "tokens_a_day": self.tokens_a_day,
+        }
+        return figures if self.usd_a_day is None else figures | {"usd_a_day": float(self.usd_a_day)}
 
 
 # --- chunks and embeddings ---------------------------------------------------------------------
@@ -598,6 +632,7 @@ class QualityTally:
     rules: Mapping[str, int]
     quarantined: int
     released: int
+    unreleased: int
     since: datetime | None
     """The longest ago that one of them was found."""
 
@@ -1390,6 +1425,8 @@ class ExpectationResult:
     """What was found instead, where it looks at a whole column."""
     failing: tuple[tuple[str, int | None], ...] = ()
     """Document and chunk of the first of them."""
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    """What the failing documents were, where they are to be quarantined."""
     broken: str | None = None
     """Why it could not be judged: it is the expectation that is to be mended."""
 

@@ -28,12 +28,14 @@ from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
 from rag_assets.adapters.postgres.failures import PostgresFailures
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
+from rag_assets.adapters.postgres.measuring import PostgresMeasuring
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
 from rag_assets.adapters.postgres.quality import PostgresQuality
 from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
 from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.postgres.sources import PostgresSources
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
+from rag_assets.adapters.postgres.waiting import PostgresWaiting
 from rag_assets.adapters.prices import usd_a_million_tokens
 from rag_assets.adapters.s3 import S3Client, S3Objects, making_client
 from rag_assets.adapters.sqs import SqsChanges
@@ -44,7 +46,7 @@ from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
 from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import DocumentParser, parser_of
-from rag_assets.indexing.quality import verdict_changes
+from rag_assets.indexing.quality import judgings, verdict_changes
 from rag_assets.indexing.requesting import PATIENCE_OF_A_READER, PatientEmbedder
 from rag_assets.model import (
     Corpus,
@@ -52,8 +54,10 @@ from rag_assets.model import (
     EmbeddingSettings,
     Expectation,
     Generation,
+    Judging,
     LocalFilesSettings,
     PublishedIndex,
+    QualityStage,
     Recipe,
     S3Settings,
 )
@@ -80,8 +84,10 @@ class Stores:
     erasing: PostgresErasing
     verifying: PostgresVerifying
     quality: PostgresQuality
+    measuring: PostgresMeasuring
     failures: PostgresFailures
     collecting: PostgresCollecting
+    waiting: PostgresWaiting
     sources: PostgresSources
     provenance: PostgresProvenance
 
@@ -117,8 +123,10 @@ def stores(urls: DatabaseUrls) -> Stores:
         erasing=PostgresErasing(urls.writer, owner_url=urls.owner),
         verifying=PostgresVerifying(urls.writer, index=index),
         quality=PostgresQuality(urls.writer, compare=verdict_changes),
+        measuring=PostgresMeasuring(urls.writer),
         failures=PostgresFailures(urls.writer),
         collecting=PostgresCollecting(urls.writer, owner_url=urls.owner),
+        waiting=PostgresWaiting(urls.writer),
         sources=PostgresSources(urls.writer),
         provenance=PostgresProvenance(urls.writer),
     )
@@ -373,3 +381,12 @@ def suites_of(corpus: Corpus, generation: Generation | None) -> dict[str, tuple[
     except ConfigurationError:  # of another version of the code
         max_chars = None
     return suites(corpus, dimensions=generation.recipe.dimensions, max_chars=max_chars)
+
+
+def judging_of(corpus: Corpus, generation: Generation, stage: str) -> Judging | None:
+    """Whose work is kept out by what is expected of a stage; None where nothing can be."""
+    if stage not in set(QualityStage):
+        return None
+    (judging,) = judgings(generation.recipe, corpus.quality, [QualityStage(stage)])
+    declared = corpus.expectations.stages[stage]
+    return replace(judging, quarantine=tuple(str(each) for each in declared if each.quarantine))

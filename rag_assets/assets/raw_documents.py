@@ -73,6 +73,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             return None
         rules = judgings_of_parsers(parsers, corpus.quality)
         judged = stores.quality.judge(corpus.name, rules, list(found), run)
+        if HINTED_TAG not in context.run.tags:  # also where no daemon watches the source
+            stores.sources.listed(corpus.name, None)
         counts = stores.documents.counts(corpus.name, found)
         changes = stores.provenance.changes(corpus.name, context.run.run_id, before)
         rows = {each: _row(found.get(each), counts.get(each)) for each in buckets}

@@ -25,21 +25,34 @@ ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = (
     assets.vector_index.build,
     assets.eval_scores.build,
     assets.published_index.build,
+    assets.pipeline_metrics.build,
 )
 CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.raw_documents.build,
     checks.raw_documents.build_deletions,
+    checks.raw_documents.build_quality,
     checks.chunks.build,
+    checks.chunks.build_quality,
+    checks.chunks.build_lengths,
     checks.embeddings.build,
+    checks.embeddings.build_quality,
+    checks.embeddings.build_sameness,
     checks.vector_index.build,
+    checks.vector_index.build_rows,
+    checks.vector_index.build_drop,
+    checks.vector_index.build_soundness,
+    checks.vector_index.build_recall,
     checks.eval_scores.build,
     checks.eval_scores.build_labels,
     checks.published_index.build,
+    checks.freshness.build,
+    checks.freshness.build_source,
     checks.expectations.build,
 )
 SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
     sensors.source_changes.build,
     sensors.alerts.build,
+    sensors.freshness.build,
 )
 SCHEDULES: tuple[Callable[[model.Corpus], dg.ScheduleDefinition | None], ...] = (
     schedules.rebuild.build,
