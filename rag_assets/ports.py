@@ -394,8 +394,8 @@ class TakenRows(Protocol):
     def batch(self, stage: str) -> str:
         """The table of a stage."""
 
-    def query(self, stage: str) -> str:
-        """What gives all of its rows."""
+    def contents(self, stage: str, doc_ids: Sequence[str]) -> dict[str, bytes]:
+        """What these documents were when the rows were taken: the hash of their content."""
 
     def offenders(self, query: str, *, most: int) -> list[tuple[str, int | None]]:
         """Document and chunk of each row that a query gives."""

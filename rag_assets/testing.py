@@ -211,6 +211,8 @@ class InMemoryDocuments:
     complete: set[int] = field(default_factory=set)
     requested: Counter[int] = field(default_factory=Counter)
     answered: Counter[int] = field(default_factory=Counter)
+    looked: dict[int, int] = field(default_factory=dict)
+    """Bucket to the digest of the listing that was recorded last."""
     held: set[int] = field(default_factory=set)
     approval: tuple[int, datetime] | None = None
     judged_since: datetime | None = None
@@ -431,6 +433,11 @@ class HeldInMemory:
                 del self._store.hints[hint.doc_id]
         if withheld is not None:
             self._withhold(bucket, withheld)
+
+    def looked(self, digests: Mapping[int, int]) -> None:
+        for bucket, digest in digests.items():
+            if self._store.epochs.get(bucket, 0) == self._epochs[bucket]:
+                self._store.looked[bucket] = digest
 
     def _put(self, document: ObservedDocument) -> None:
         self._store.documents[document.doc_id] = document

@@ -38,6 +38,7 @@ CREATE TABLE buckets (
     version     bigint NOT NULL DEFAULT 0, -- raised by every write to its documents; merges follow it
     requested   bigint NOT NULL DEFAULT 0, -- runs that found it held, and left it to the holder
     answered    bigint NOT NULL DEFAULT 0,
+    looked      bigint, -- digest of its part of the listing that was looked at last
     PRIMARY KEY (corpus, bucket)
 );
 COMMENT ON TABLE buckets IS 'The fence of a bucket: who recorded it last, rising with every record';

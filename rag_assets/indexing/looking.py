@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from rag_assets.model import SourceObject, bucket_of
+from rag_assets.indexing.noticing import digest_of, digest_of_nothing
+from rag_assets.model import Corpus, SourceObject, bucket_of
 from rag_assets.ports import Source
 
 
@@ -17,6 +18,8 @@ class Seen:
     """In all other buckets: id to source hash."""
     asked: Mapping[int, Collection[str]] | None = None
     """By bucket, the documents that were looked at; None: the source was listed."""
+    digests: Mapping[int, int] = field(default_factory=dict)
+    """Of the listing, by bucket."""
 
     @property
     def lists_nothing(self) -> bool:
@@ -26,17 +29,20 @@ class Seen:
         return None if self.asked is None else self.asked.get(bucket, ())
 
 
-def listed(source: Source, *, buckets: Collection[int], of_buckets: int) -> Seen:
+def listed(source: Source, corpus: Corpus, *, buckets: Collection[int]) -> Seen:
     """One listing, however many buckets it is for."""
     here: dict[int, dict[str, SourceObject]] = {bucket: {} for bucket in buckets}
     elsewhere: dict[str, bytes] = {}
+    digests = dict.fromkeys(buckets, digest_of_nothing(corpus))
     for found in source.objects():
-        mine = here.get(bucket_of(found.doc_id, of_buckets))
+        bucket = bucket_of(found.doc_id, corpus.buckets)
+        mine = here.get(bucket)
         if mine is None:
             elsewhere[found.doc_id] = found.source_hash
         else:
             mine[found.doc_id] = found
-    return Seen(here, elsewhere)
+            digests[bucket] ^= digest_of(found)
+    return Seen(here, elsewhere, digests=digests)
 
 
 def looked_at(source: Source, doc_ids: Collection[str], *, of_buckets: int) -> Seen:

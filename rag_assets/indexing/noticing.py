@@ -1,8 +1,9 @@
 """Which buckets of a source are to be looked at. Pure: no source, no database, no Dagster.
 
-A listing is reduced to one digest a bucket; what was asked for last stands in a cursor of less than
-a kilobyte. A bucket is touched when its digest is another than the one it was asked for with, when
-somebody has hinted at one of its documents, or when one of its dead letters may be tried again.
+A listing is reduced to one digest a bucket. A bucket is touched when its digest is not the one that
+a run has looked at last, when somebody has hinted at one of its documents, or when one of its dead
+letters may be tried again. What was asked for last stands in a cursor of less than a kilobyte, so
+that nothing is asked for twice: neither while a run is on its way, nor after one has failed.
 """
 
 import base64
@@ -20,7 +21,7 @@ SINGLES = 4
 """So many touched buckets have a run each; starting a process costs more than passing over some."""
 _DIGEST_BYTES = 6
 _FORMAT = "1."
-_HEAD = struct.Struct(">8s7QB")
+_HEAD = struct.Struct(">6QB")
 _CHECKSUM = struct.Struct(">I")
 
 
@@ -33,40 +34,40 @@ class Listing:
     """One a bucket, whatever the order of the listing."""
 
 
-def listing_of(objects: Iterable[SourceObject], *, buckets: int) -> Listing:
+def digest_of(found: SourceObject) -> int:
+    """Those of a bucket, each added by XOR, are the digest of its listing."""
+    identity = found.doc_id.encode() + b"\0" + found.source_hash
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=_DIGEST_BYTES).digest())
+
+
+def digest_of_nothing(corpus: Corpus) -> int:
+    """Of a bucket that lists nothing.
+
+    Another one for other settings, if all documents must be looked at again with them.
+    """
+    parts = repr((corpus.source, corpus.acl, corpus.buckets, corpus.scope))
+    return int.from_bytes(hashlib.blake2b(parts.encode(), digest_size=_DIGEST_BYTES).digest())
+
+
+def listing_of(objects: Iterable[SourceObject], corpus: Corpus) -> Listing:
     """Reads a listing to its end.
 
     A document that comes, leaves or changes changes the digest of its bucket; one that comes back
     to what it was brings the digest back.
-
-    >>> roof, garden = SourceObject("roof.md", "", b"1"), SourceObject("garden.md", "", b"1")
-    >>> listing_of([roof, garden], buckets=4) == listing_of([garden, roof], buckets=4)
-    True
     """
-    count = 0
-    digests = [0] * buckets
+    count, buckets = 0, corpus.buckets
+    digests = [digest_of_nothing(corpus)] * buckets
     for count, each in enumerate(objects, start=1):  # noqa: B007 - how many there were
-        own = hashlib.blake2b(
-            each.doc_id.encode() + b"\0" + each.source_hash, digest_size=_DIGEST_BYTES
-        )
-        digests[bucket_of(each.doc_id, buckets)] ^= int.from_bytes(own.digest())
+        digests[bucket_of(each.doc_id, buckets)] ^= digest_of(each)
     return Listing(count, tuple(digests))
-
-
-def settings_digest(corpus: Corpus) -> bytes:
-    """Changes with every setting for which all documents must be looked at again."""
-    parts = repr((corpus.source, corpus.acl, corpus.buckets, corpus.scope))
-    return hashlib.blake2b(parts.encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """What has been asked for. Void, as here, everything is touched."""
+    """What has been asked for. Void, as here, nothing has."""
 
-    settings: bytes = bytes(8)
-    created_at: int = 0
-    """Of the corpus in the database, in microseconds; 0: it was not there."""
-    epochs: int = 0
+    settings: int = 0
+    """The digest of nothing, by which it is known for whom this is."""
     counter: int = 0
     """Rises with each request, and with the clock: no number is ever used again."""
     hints: int = 0
@@ -78,12 +79,13 @@ class Noticed:
     reminded_at: int = 0
     """Milliseconds; when all hints and retries were asked for, whatever had been before."""
     digests: tuple[int, ...] = ()
+    """One a bucket, of what was listed and what a run had looked at then, together."""
 
     def encoded(self) -> str:
         """At most 1 KB for 100 buckets, the most there can be."""
-        numbers = (self.created_at, self.epochs, self.counter, self.hints, self.due)
+        numbers = (self.settings, self.counter, self.hints, self.due)
         times = (self.listed_at, self.reminded_at)
-        packed = _HEAD.pack(self.settings, *numbers, *times, len(self.digests))
+        packed = _HEAD.pack(*numbers, *times, len(self.digests))
         packed += b"".join(each.to_bytes(_DIGEST_BYTES) for each in self.digests)
         packed += _CHECKSUM.pack(zlib.crc32(packed))
         return _FORMAT + base64.urlsafe_b64encode(packed).decode()
@@ -112,23 +114,16 @@ class Noticed:
         each = (int.from_bytes(digests[at : at + _DIGEST_BYTES]) for at in places)
         return replace(cls(*head), digests=tuple(each))
 
-    def is_void(self, corpus: Corpus, awaited: Awaited) -> bool:
-        """Whether it tells of other settings, or of another database than there is.
-
-        A corpus that comes into the database only now was put there by what was asked for.
-        """
-        return (
-            self.settings != settings_digest(corpus)
-            or len(self.digests) != corpus.buckets
-            or (self.created_at != 0 and self.created_at != _microseconds(awaited.created_at))
-            or awaited.epochs < self.epochs
-        )
+    def is_void(self, corpus: Corpus) -> bool:
+        """Whether it tells of other settings than the corpus has."""
+        return (self.settings, len(self.digests)) != (digest_of_nothing(corpus), corpus.buckets)
 
     def must_list(
         self, corpus: Corpus, awaited: Awaited, *, now: datetime, every: timedelta
     ) -> bool:
         """Whether a source that tells of its changes is to be listed all the same."""
-        return self.is_void(corpus, awaited) or _passed(self.listed_at, now, every)
+        unknown = awaited.created_at is None or self.is_void(corpus)
+        return unknown or _passed(self.listed_at, now, every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +157,17 @@ def requests(
 ) -> tuple[RunWishes, Noticed]:
     """What to ask for, and the cursor to keep once it is asked for.
 
-    Without a listing, digests stay as they are, and a void cursor stays void: the first run of
-    everything is asked for only when the source can be listed. Hints and retries are asked for
-    once, and all that still wait once more after `remind_every`.
+    Without a listing, digests stay as they are, and a void cursor stays void: nothing is asked for
+    before the source can be listed. Hints and retries are asked for once, and all that still wait
+    once more after `remind_every`.
     """
-    void = before.is_void(corpus, awaited)
+    void = before.is_void(corpus)
     if void and listing is None:
         return RunWishes(), before
     known = before if not void else Noticed(counter=before.counter)
     remind = void or _passed(before.reminded_at, now, remind_every)
-    whole = _changed(known, corpus, listing) | {
+    pairs = _pairs(listing, awaited) if listing else known.digests
+    whole = _changed(known.digests, pairs, listing, awaited) | {
         bucket
         for bucket, at in awaited.due.items()
         if (remind or _microseconds(at) > known.due) and bucket < corpus.buckets
@@ -181,19 +177,18 @@ def requests(
         for bucket, seq in awaited.hints.items()
         if (remind or seq > known.hints) and bucket < corpus.buckets
     }
-    # No part of a new index can be published, so all of it is asked for at once.
-    everything = void or (awaited.created_at is None and bool(whole))
-    runs = _runs(set(range(corpus.buckets)) if everything else whole, hinted, one=everything)
+    if whole and awaited.created_at is None:
+        whole = set(range(corpus.buckets))  # for no part of a new index can be published
+    everything = len(whole) == corpus.buckets
+    runs = _runs(whole, hinted, one=everything)
     after = Noticed(
-        settings=settings_digest(corpus),
-        created_at=_microseconds(awaited.created_at),
-        epochs=awaited.epochs,
+        settings=digest_of_nothing(corpus),
         counter=max(before.counter + 1, _milliseconds(now)) if runs else before.counter,
         hints=max([*awaited.hints.values(), known.hints]),
         due=max([*map(_microseconds, awaited.due.values()), known.due]),
         listed_at=_milliseconds(now) if listing else known.listed_at,
         reminded_at=_milliseconds(now) if remind else known.reminded_at,
-        digests=listing.digests if listing else known.digests,
+        digests=pairs,
     )
     return RunWishes(runs, after.counter, len(whole | hinted), everything=everything), after
 
@@ -211,13 +206,32 @@ def is_news(
     )
 
 
-def _changed(before: Noticed, corpus: Corpus, listing: Listing | None) -> set[int]:
+def _pairs(listing: Listing, awaited: Awaited) -> tuple[int, ...]:
+    """One a bucket: another one when its listing changes, and when a run has looked at another."""
+    return tuple(
+        int.from_bytes(
+            hashlib.blake2b(
+                f"{listed} {awaited.looked.get(bucket)}".encode(), digest_size=_DIGEST_BYTES
+            ).digest()
+        )
+        for bucket, listed in enumerate(listing.digests)
+    )
+
+
+def _changed(
+    asked: tuple[int, ...], pairs: tuple[int, ...], listing: Listing | None, awaited: Awaited
+) -> set[int]:
+    """Buckets that no run has seen as they are, and that were not asked for as they stand now.
+
+    What comes back to what it was is asked for again too, if a run has seen it otherwise meanwhile.
+    """
     if listing is None:
         return set()
-    if not before.digests:
-        return set(range(corpus.buckets))
-    pairs = zip(before.digests, listing.digests, strict=True)
-    return {bucket for bucket, (old, new) in enumerate(pairs) if old != new}
+    return {
+        bucket
+        for bucket, listed in enumerate(listing.digests)
+        if listed != awaited.looked.get(bucket) and (not asked or pairs[bucket] != asked[bucket])
+    }
 
 
 def _runs(whole: set[int], hinted: set[int], *, one: bool) -> tuple[RunWish, ...]:

@@ -127,11 +127,12 @@ class _Look:
             self._describe(bucket, to_do.descriptions)
             gone[bucket] = [*to_do.gone, *self._read(bucket, to_do, tally)]
         self._leave(gone, seen, hints, tallies)
+        self.held.looked(seen.digests)
         return tallies
 
     def _seen(self, hints: Sequence[Hint], *, hinted: bool) -> Seen:
         if not hinted:
-            return listed(self.source, buckets=self.held.buckets, of_buckets=self.corpus.buckets)
+            return listed(self.source, self.corpus, buckets=self.held.buckets)
         keys = {hint.doc_id for hint in hints}
         return looked_at(self.source, keys, of_buckets=self.corpus.buckets)
 

@@ -125,7 +125,7 @@ class _Tick:
     def _listed(self, problems: list[str]) -> Listing | None:
         try:
             objects = self.platform.source(self.corpus).objects()
-            return listing_of(objects, buckets=self.corpus.buckets)
+            return listing_of(objects, self.corpus)
         except SourceError as error:
             problems.append(str(error))
             return None

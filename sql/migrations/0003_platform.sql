@@ -88,5 +88,8 @@ ALTER TABLE published_index ADD COLUMN code_version text;
 -- How long upkeep keeps what was made of earlier versions of its documents; null: for ever.
 ALTER TABLE corpora ADD COLUMN kept_for interval;
 
+-- What a bucket's listing was when it was last looked at, as a number that changes with any document.
+ALTER TABLE buckets ADD COLUMN looked bigint;
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON sources, failures, verdicts, judged_buckets, index_sizes,
     pipeline_metrics TO rag_assets_writer;

@@ -35,8 +35,14 @@ SELECT set_config('enable_seqscan', 'off', false);
 
 -- name: fences
 -- The fence as it was before the source was looked at, and how often the bucket had been asked for.
-SELECT bucket, epoch, version, requested, answered FROM buckets
+SELECT bucket, epoch, version, requested, answered, looked FROM buckets
 WHERE corpus = %(corpus)s AND bucket = ANY (%(held)s);
+
+-- name: looked
+-- Kept under the fence: whoever has looked since knows better.
+UPDATE buckets SET looked = %(digest)s
+WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND epoch = %(epoch)s
+  AND looked IS DISTINCT FROM %(digest)s;
 
 -- name: answer
 -- What was asked for before this look at the source is done with.

@@ -3,8 +3,8 @@
 -- name: awaited
 -- All that a look at the source needs to know, at once: a row a bucket that has a hint or a dead
 -- letter that is due, or one row without a bucket.
-SELECT c.created_at, (SELECT coalesce(sum(b.epoch), 0)::bigint FROM buckets b
-                      WHERE b.corpus = c.corpus) AS epochs,
+SELECT c.created_at, (SELECT array_agg(ARRAY[b.bucket, b.looked]) FROM buckets b
+                      WHERE b.corpus = c.corpus AND b.looked IS NOT NULL) AS looked,
        w.bucket, w.hint, w.due, s.listed_at, s.objects, s.failing_since, s.failed_at, s.error
 FROM corpora c
 LEFT JOIN sources s USING (corpus)

@@ -238,6 +238,7 @@ class HeldPostgresBuckets:
         self._versions: dict[int, int] = {row["bucket"]: row["version"] for row in fences}
         self._requested: dict[int, int] = {row["bucket"]: row["requested"] for row in fences}
         self.unanswered = [row["bucket"] for row in fences if row["answered"] < row["requested"]]
+        self._looked: dict[int, int | None] = {row["bucket"]: row["looked"] for row in fences}
 
     @property
     def never_recorded(self) -> list[int]:
@@ -355,6 +356,15 @@ class HeldPostgresBuckets:
             recording.withheld(withheld)
         self._epochs[bucket] = epoch  # only now: what was rolled back raised nothing
         self._versions[bucket] = version
+
+    def looked(self, digests: Mapping[int, int]) -> None:
+        """Nothing is written where the listing is what it was."""
+        for bucket, digest in sorted(digests.items()):
+            if self._looked.get(bucket) != digest:
+                which = {"corpus": self._corpus, "bucket": bucket, "digest": digest}
+                epoch = {"epoch": self._epochs.get(bucket, 0)}
+                self._connection.execute(_query("looked"), which | epoch)
+                self._looked[bucket] = digest
 
     def let_go(self) -> list[int]:
         """Ends the hold, and says which buckets were asked for while it lasted."""

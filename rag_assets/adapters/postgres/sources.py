@@ -20,7 +20,7 @@ class PostgresSources:
             return Awaited()
         return Awaited(
             created_at=rows[0]["created_at"],
-            epochs=rows[0]["epochs"],
+            looked=dict(rows[0]["looked"] or ()),
             hints={row["bucket"]: row["hint"] for row in rows if row["hint"] is not None},
             due={row["bucket"]: row["due"] for row in rows if row["due"] is not None},
             standing=SourceStanding(*(rows[0][each] for each in STANDING)),
