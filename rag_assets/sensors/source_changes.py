@@ -112,10 +112,9 @@ class _Tick:
 
     def _heard(self, stores: wiring.Stores, problems: list[str]) -> timedelta:
         """Keeps what the source has told of its changes; returns how often it must be listed."""
-        feed = self.platform.changes(self.corpus)
-        if feed is None:
-            return timedelta()
         try:
+            if (feed := self.platform.changes(self.corpus)) is None:
+                return timedelta()
             _keep_hints(feed, self.corpus, stores)
         except SourceError as error:
             problems.append(str(error))
