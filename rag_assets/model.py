@@ -217,7 +217,8 @@ class Awaited:
     hints: Mapping[int, int] = field(default_factory=dict)
     """Bucket to the seq of its newest hint."""
     due: Mapping[int, datetime] = field(default_factory=dict)
-    """Bucket to the latest time at which one of its dead letters was to be tried again."""
+    """Bucket to the latest time at which one of its dead letters was to be tried again, or its
+    withheld deletions were approved."""
     standing: SourceStanding = SourceStanding()
     """Of its source."""
 

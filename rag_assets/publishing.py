@@ -1,7 +1,7 @@
 """Scores generations, judges them, and decides what readers see: for assets and commands."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,14 +18,17 @@ from rag_assets.evaluation.known_items import known_items
 from rag_assets.evaluation.scoring import score
 from rag_assets.model import (
     Corpus,
+    Finding,
     Generation,
     GenerationState,
     GoldenQuestion,
+    GraphRecall,
     PublishedIndex,
     RunIdentity,
     Scores,
     StageResult,
 )
+from rag_assets.operations.expectations import believed
 from rag_assets.ports import SearchIndex
 from rag_assets.settings import DatabaseUrls
 
@@ -40,6 +43,15 @@ def refusal(candidate: Generation, verdict: Verdict) -> str:
         f" {' '.join(verdict.reasons)} What is published stays. See `rag-assets eval"
         f" {candidate.corpus} --generation {candidate.number}`;"
         f" `rag-assets publish {candidate.corpus} --force REASON` overrules the gate."
+    )
+
+
+def lacking(found: GraphRecall, wanted: float) -> str:
+    """What is wrong with a graph, and what makes a better one."""
+    return (
+        f"The graph of generation {found.generation} finds {found.recall:.3f} of what exact search"
+        f" finds, {wanted:.3f} is wanted; raise `retrieval.ef_search`, or `index.m` and"
+        " `index.ef_construction`, which build another generation."
     )
 
 
@@ -130,7 +142,11 @@ class Publisher:
         rival = self.rival_of(candidate)
         before = self.scores(rival, golden_set, run) if rival else None
         verdict = judged(after, before=before, settings=self.corpus.evaluation)
-        return self._as_expected(candidate, verdict, run)
+        against = [*self._not_found(candidate), *self._unexpected(candidate, run)]
+        if not against:
+            return verdict
+        reasons = (*(() if verdict.accepted else verdict.reasons), *against)
+        return replace(verdict, accepted=False, reasons=reasons)
 
     def newest(self) -> Generation | None:
         """The generation that is complete, and is or will be read."""
@@ -153,20 +169,39 @@ class Publisher:
         judge = wiring.expectations(self.urls, self.home).judge
         return judge(self.corpus.name, generation, asked, run) if asked else []
 
-    def _as_expected(self, candidate: Generation, verdict: Verdict, run: RunIdentity) -> Verdict:
-        """Also refused for what is not as expected, where the corpus asks for that."""
-        if not self.corpus.expectations.required:
-            return verdict
-        against = [
-            f"Expected of its {stage.stage}: {each.sentence}"
-            for stage in self.expected(candidate, run)
-            for each in stage.unmet
-            if not each.warns_only
+    def keep_out(self, generation: Generation, found: StageResult, run: RunIdentity) -> list[str]:
+        """Quarantines what fails where that was asked for; returns the documents."""
+        judging = wiring.judging_of(self.corpus, generation, found.stage)
+        if judging is None:
+            return []
+        documents = self.stores.documents.live_documents(self.corpus.name)
+        unexpected = [
+            Finding(doc_id, content, str(each.expectation), "{}")
+            for each in found.unmet
+            if each.expectation.quarantine and believed(each, documents=documents)
+            for doc_id, content in each.contents.items()
         ]
-        if not against:
-            return verdict
-        reasons = (*(() if verdict.accepted else verdict.reasons), *against)
-        return replace(verdict, accepted=False, reasons=reasons)
+        self.stores.quality.keep_out(self.corpus.name, judging, unexpected, run)
+        return sorted({each.doc_id for each in unexpected})
+
+    def recall(self, generation: Generation) -> GraphRecall:
+        """How much of the nearest its graph finds, searched as the corpus is today."""
+        return self.stores.measuring.recall(generation, self.corpus.retrieval)
+
+    def _not_found(self, candidate: Generation) -> Iterator[str]:
+        """Also refused for a graph that finds too little."""
+        found, wanted = self.recall(candidate), self.corpus.quality.min_recall
+        if found.recall < wanted:
+            yield lacking(found, wanted)
+
+    def _unexpected(self, candidate: Generation, run: RunIdentity) -> Iterator[str]:
+        """And for what is not as expected, where the corpus asks for that."""
+        if not self.corpus.expectations.required:
+            return
+        for stage in self.expected(candidate, run):
+            for each in stage.unmet:
+                if not each.warns_only:
+                    yield f"Expected of its {stage.stage}: {each.sentence}"
 
     def rival_of(self, generation: Generation) -> Generation | None:
         """The published generation, unless it is this one."""

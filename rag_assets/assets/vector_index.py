@@ -57,6 +57,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 keep_last_good=corpus.on_poison == "keep_last_good",
             )
             stores.generations.finish(generation)
+            stores.measuring.measure(generation)
             changes += changes_of(generation.number, merged)
             for each in merged.values():
                 _add(totals, each)

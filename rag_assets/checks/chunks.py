@@ -1,14 +1,21 @@
 """Does every chunk stand where it says?"""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 
 import dagster as dg
 
 from rag_assets.checks.shape import corpus_check
-from rag_assets.model import Corpus
+from rag_assets.checks.verdicts import quality_check
+from rag_assets.model import ChunkLengths, Corpus, Generation, QualityStage
 from rag_assets.resources import Platform
 
 LATELY = timedelta(days=1)
+FEW_CHARS_SHARE = 0.25
+"""A chunk of several is short with less than this share of the characters it is to have."""
+SHORT_SHARE = 0.5
+"""More short ones than this, and texts are cut to shreds."""
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
@@ -33,3 +40,53 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
         )
 
     return judge
+
+
+def build_quality(corpus: Corpus) -> dg.AssetChecksDefinition:
+    return quality_check(
+        corpus,
+        asset="chunks",
+        stage=QualityStage.CHUNKS,
+        description="The chunks of each document cover it, word for word and once; none is too"
+        " long, and most are neither very short nor repeated.",
+    )
+
+
+def build_lengths(corpus: Corpus) -> dg.AssetChecksDefinition:
+    @corpus_check(
+        corpus,
+        asset="chunks",
+        name="length_distribution",
+        description="In the generations that are read, texts are not cut to shreds.",
+        nightly=True,
+    )
+    def judge(platform: Platform) -> dg.AssetCheckResult:
+        stores = platform.stores()
+        few_chars = round(corpus.chunking.min_chars * FEW_CHARS_SHARE)
+        found = {
+            generation: stores.measuring.lengths(generation, few_chars=few_chars)
+            for generation in stores.generations.living(corpus.name)
+        }
+        shredded = [each for each, lengths in found.items() if _is_shredded(lengths)]
+        return dg.AssetCheckResult(
+            passed=not shredded,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"lengths": _table(found)},
+            description=f"Generations with mostly short chunks: {len(shredded)} (shorter than"
+            f" {few_chars} characters, in documents that have several)",
+        )
+
+    return judge
+
+
+def _is_shredded(lengths: ChunkLengths) -> bool:
+    return lengths.short > SHORT_SHARE * lengths.of_several
+
+
+def _table(found: Mapping[Generation, ChunkLengths]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"generation": generation.number, **asdict(lengths)})
+            for generation, lengths in found.items()
+        ]
+    )

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from rag_assets.checks.shape import corpus_check
-from rag_assets.model import Corpus, DeadLetter, WhyWithheld, WithheldDeletion
+from rag_assets.checks.shape import NAMED, corpus_check
+from rag_assets.checks.verdicts import quality_check
+from rag_assets.model import Corpus, DeadLetter, QualityStage, WhyWithheld, WithheldDeletion
 from rag_assets.resources import Platform
 
 DESCRIBED = 3
 """How many dead letters a description tells of."""
-NAMED = 50
-"""How many documents the metadata names."""
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
@@ -62,6 +61,15 @@ def build_deletions(corpus: Corpus) -> dg.AssetChecksDefinition:
         )
 
     return judge
+
+
+def build_quality(corpus: Corpus) -> dg.AssetChecksDefinition:
+    return quality_check(
+        corpus,
+        asset="raw_documents",
+        stage=QualityStage.DOCUMENTS,
+        description="No text is empty, or garbled by a wrong encoding; none has too many copies.",
+    )
 
 
 def _described(corpus: Corpus, letters: Sequence[DeadLetter]) -> str:

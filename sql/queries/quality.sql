@@ -208,6 +208,7 @@ SELECT v.doc_id, v.rule, v.content_hash, v.quarantined, v.released,
 FROM verdicts v LEFT JOIN documents d ON d.corpus = v.corpus AND d.doc_id = v.doc_id
 WHERE v.corpus = %(corpus)s AND v.bucket = %(bucket)s AND v.stage = %(stage)s
   AND v.subject = %(subject)s AND v.rule <> 'duplicate_flood'
+  AND v.rule !~ '^(expect|unexpected_rows)_'
   AND coalesce(d.version, %(judged)s::bigint + 1) > %(judged)s::bigint
 ORDER BY v.doc_id, v.rule;
 
@@ -219,6 +220,15 @@ FROM verdicts v LEFT JOIN documents d ON d.corpus = v.corpus AND d.doc_id = v.do
 WHERE v.corpus = %(corpus)s AND v.stage = %(stage)s AND v.subject = %(subject)s
   AND v.rule = 'duplicate_flood'
 ORDER BY v.doc_id;
+
+-- name: known_unexpected
+-- The same of what expectations found, which are judged at night.
+SELECT v.doc_id, v.rule, v.content_hash, v.quarantined, v.released,
+       coalesce(d.state = 'live' AND d.content_hash = v.content_hash, false) AS current
+FROM verdicts v LEFT JOIN documents d ON d.corpus = v.corpus AND d.doc_id = v.doc_id
+WHERE v.corpus = %(corpus)s AND v.stage = %(stage)s AND v.subject = %(subject)s
+  AND v.rule ~ '^(expect|unexpected_rows)_'
+ORDER BY v.doc_id, v.rule;
 
 -- name: void
 -- Verdicts that hold no more; not those that somebody has put in their place meanwhile.
@@ -307,6 +317,7 @@ SELECT v.rule, count(DISTINCT v.doc_id)::integer AS documents,
        (count(DISTINCT v.doc_id) FILTER (WHERE v.quarantined AND NOT v.released))::integer
            AS quarantined,
        (count(DISTINCT v.doc_id) FILTER (WHERE v.released))::integer AS released,
+       (count(DISTINCT v.doc_id) FILTER (WHERE NOT v.released))::integer AS unreleased,
        min(v.first_seen_at) AS since
 FROM verdicts v
 JOIN documents d ON d.corpus = v.corpus AND d.doc_id = v.doc_id AND d.state = 'live'

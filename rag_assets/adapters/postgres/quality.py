@@ -52,6 +52,17 @@ class PostgresQuality:
         with connect(self._url) as connection:
             return _Bench(connection, corpus, run, self._compare).judge(judgings, buckets)
 
+    def keep_out(
+        self, corpus: str, judging: Judging, found: Sequence[Finding], run: RunIdentity
+    ) -> int:
+        """Quarantines what expectations have found; returns how many verdicts changed.
+
+        What is kept out is in no index that could be judged again: its verdict holds until the
+        document changes, or nobody expects it any more.
+        """
+        with connect(self._url) as connection:
+            return _Bench(connection, corpus, run, self._compare).keep_out(judging, found)
+
     def verdicts(
         self,
         corpus: str,
@@ -73,7 +84,9 @@ class PostgresQuality:
             rows = connection.execute(_query("tally"), which).fetchall()
         rules = {row["rule"]: row["documents"] for row in rows if row["rule"] is not None}
         total = next(row for row in rows if row["rule"] is None)
-        return QualityTally(rules, total["quarantined"], total["released"], total["since"])
+        return QualityTally(
+            rules, total["quarantined"], total["released"], total["unreleased"], total["since"]
+        )
 
     def release(self, corpus: str, doc_id: str, run: RunIdentity) -> list[str]:
         """Lets a document's present content through; returns the rules that it broke."""
@@ -109,6 +122,17 @@ class _Bench:
             for number, judging in enumerate(judgings, start=1)
             if number in behind
         )
+
+    def keep_out(self, judging: Judging, found: Sequence[Finding]) -> int:
+        which = self._which(judging)
+        with self._snapshot():
+            known = _known(self._connection.execute(_query("known_unexpected"), which).fetchall())
+        hold = [
+            Finding(each.doc_id, each.content_hash, each.rule, "{}")
+            for each in known
+            if each.current and each.rule in judging.quarantine
+        ]
+        return self._write(judging, which, [*hold, *found], known)
 
     def _behind(
         self, judgings: Sequence[Judging], buckets: Sequence[int]

@@ -1,0 +1,115 @@
+"""Measures whole generations: how large they are, what is lost of them, how well they are found."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from rag_assets.adapters.postgres import queries
+from rag_assets.adapters.postgres.chunks import which_rows
+from rag_assets.adapters.postgres.connections import connect, only_row
+from rag_assets.model import (
+    ChunkLengths,
+    Generation,
+    GenerationSize,
+    GraphRecall,
+    LostRows,
+    RetrievalSettings,
+    Sameness,
+)
+
+QUESTIONS = 100
+"""Rows of an index that are looked for again in it."""
+WANTED = 10
+SAMPLED_VECTORS = 500
+AS_NEAR = 1e-6
+"""What is hardly farther than the farthest that was to be found counts as found."""
+
+
+class PostgresMeasuring:
+    """Reads with the writer's rights, for it looks at all rows; writes only sizes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def measure(self, generation: Generation) -> bool:
+        """Notes how large a generation is; True where that has changed."""
+        with connect(self._url) as connection:
+            which = {"generation": generation.number}
+            return connection.execute(_query("measure"), which).rowcount > 0
+
+    def sizes(self, corpus: str) -> list[GenerationSize]:
+        """What every generation that can be read holds, and the most it held within a day."""
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("sizes"), {"corpus": corpus})
+            return [GenerationSize(**row) for row in rows]
+
+    def lost_rows(
+        self, generation: Generation, *, merged_within: timedelta | None = None, limit: int = 50
+    ) -> list[LostRows]:
+        """Documents that have not the rows they are to have, in buckets merged lately or in all."""
+        which = {"generation": generation.number, "merged_within": merged_within, "limit": limit}
+        with connect(self._url) as connection:
+            query = queries.of_generation(_query("lost_rows"), generation.number)
+            return [LostRows(**row) for row in connection.execute(query, which)]
+
+    def recall(
+        self,
+        generation: Generation,
+        retrieval: RetrievalSettings,
+        *,
+        questions: int = QUESTIONS,
+        wanted: int = WANTED,
+    ) -> GraphRecall:
+        """How much of what is nearest the graph finds, with what readers search with.
+
+        A generation without a graph has none to be walked through; it finds nothing.
+        """
+        number = generation.number
+        nearest = queries.of_generation(_query("nearest"), number)
+        which = {"questions": questions, "wanted": wanted, "ef_search": retrieval.ef_search}
+        with connect(self._url) as connection, connection.transaction():
+            there = only_row(connection.execute(_query("graph"), {"table": f"index_{number}"}))
+            connection.execute(_query("look_at_all"))
+            exact = _distances(connection.execute(nearest, which).fetchall())
+            if not there["there"]:
+                return GraphRecall(number, 0.0 if exact else 1.0, len(exact))
+            connection.execute(_query("walk_the_graph"), which)
+            walked = _distances(connection.execute(nearest, which).fetchall())
+        return GraphRecall(number, recall_of(exact, walked), len(exact))
+
+    def sameness(self, generation: Generation) -> Sameness:
+        """How alike the vectors are that the model of a generation gave to different texts."""
+        which = which_rows(generation) | {"questions": SAMPLED_VECTORS}
+        with connect(self._url) as connection:
+            return Sameness(**only_row(connection.execute(_query("sameness"), which)))
+
+    def lengths(self, generation: Generation, *, few_chars: int) -> ChunkLengths:
+        """How long the chunks are that a generation serves."""
+        which = which_rows(generation) | {"few_chars": few_chars}
+        with connect(self._url) as connection:
+            return ChunkLengths(**only_row(connection.execute(_query("lengths"), which)))
+
+
+def recall_of(
+    exact: Mapping[tuple[str, int], list[float]], walked: Mapping[tuple[str, int], list[float]]
+) -> float:
+    """The share of the nearest that was found; of rows that are equally near, any will do.
+
+    >>> recall_of({("a", 0): [0.0, 0.5]}, {("a", 0): [0.0, 0.7]})
+    0.5
+    """
+    wanted = sum(map(len, exact.values()))
+    found = sum(
+        sum(distance <= max(distances) + AS_NEAR for distance in walked.get(key, ()))
+        for key, distances in exact.items()
+        if distances
+    )
+    return min(found / wanted, 1.0) if wanted else 1.0
+
+
+def _distances(rows: list[dict[str, Any]]) -> dict[tuple[str, int], list[float]]:
+    return {(row["doc_id"], row["ord"]): row["distances"] or [] for row in rows}
+
+
+def _query(name: str) -> LiteralString:
+    return queries.load("measuring")[name]
