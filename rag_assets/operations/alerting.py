@@ -21,7 +21,7 @@ AT_ONCE = 10
 """Messages to one channel in one go; the others follow with the next."""
 CAUSES, FAILURES, NEWS = 15, 10, 5
 """The most that is remembered of each, so that the memory stays small."""
-LONGEST_DETAIL, KEPT_DETAIL = 600, 160
+LONGEST_DETAIL, KEPT_DETAIL = 600, 300
 
 
 class Kind(StrEnum):
@@ -262,7 +262,7 @@ def _both(one: Problem, other: Problem) -> Problem:
     return replace(
         newer,
         since=min(one.since, other.since),
-        detail=one.detail or other.detail,
+        detail=max(one.detail, other.detail, key=len),  # what is remembered is cut off
         count=max(one.count, other.count),
         warning=one.warning and other.warning,
         follows=one.follows and other.follows,
