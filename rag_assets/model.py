@@ -1040,7 +1040,7 @@ class Change:
     """What one run did to some documents of a bucket: how many, and the first of them by name."""
 
     change: str
-    """Such as `added`, `changed`, `described` or `removed`."""
+    """Such as `added`, `changed`, `described` or `deleted`."""
     documents: int
     doc_ids: tuple[str, ...]
     bucket: int | None = None

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from rag_assets.lineage.graph import AssetNode, CorpusLineage, Lineage
     from rag_assets.materializing import AssetDone, RunReport
 
+BRIEF = 160
+"""How many letters of a list are shown that other places show in full."""
 NAMED = 10
 """How many documents are named where their number says enough."""
 
@@ -503,7 +506,7 @@ def _asset_news(asset: "AssetNode") -> None:
         where = f" in generation {each.generation}" if each.generation else ""
         say(
             f"  {asset.name}, run {run.run_id[:8]}: {each.change} {each.documents:,}{where}: ",
-            (each.which, "dim"),
+            (shorten(each.which, BRIEF, placeholder=" … (--html shows more)"), "dim"),
         )
 
 

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from rag_assets.lineage.graph import AssetNode, CorpusLineage
 from rag_assets.lineage.markup import Markup, tag
 
-WIDTH, HEIGHT = 158, 72
-GAP, ROW_GAP = 44, 26
+WIDTH, END_WIDTH, HEIGHT = 156, 120, 92
+GAP, ROW_GAP = 38, 26
 LANE = 24
 MARGIN = 12
-SOURCE, READERS = "source", "search and ask"
+SOURCE, READERS = "source", "search, ask"
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
     """Where a node stands: its column and row, and its place in pixels."""
 
-    rank: int
     x: float
     y: float
+    width: float = WIDTH
 
     @property
     def middle(self) -> float:
@@ -38,7 +38,7 @@ def graph(corpus: CorpusLineage) -> Markup:
     lanes = _lanes(edges, ranks)
     top = MARGIN + LANE * len(lanes)
     boxes = _placed(ranks, top)
-    right = max(box.x for box in boxes.values()) + WIDTH + MARGIN
+    right = max(box.x + box.width for box in boxes.values()) + MARGIN
     bottom = max(box.y for box in boxes.values()) + HEIGHT + MARGIN
     head = f"head--{corpus.name}"
     drawn = [_arrow(boxes[a], boxes[b], lanes.get((a, b)), head) for a, b in edges]
@@ -100,18 +100,20 @@ def _placed(ranks: Mapping[str, int], top: float) -> dict[str, Box]:
     for name, rank in ranks.items():
         row = filled.get(rank, 0)
         filled[rank] = row + 1
-        boxes[name] = Box(rank, MARGIN + rank * (WIDTH + GAP), top + row * (HEIGHT + ROW_GAP))
+        x = MARGIN if not rank else MARGIN + END_WIDTH + GAP + (rank - 1) * (WIDTH + GAP)
+        width = END_WIDTH if name in {SOURCE, READERS} else WIDTH
+        boxes[name] = Box(x, top + row * (HEIGHT + ROW_GAP), width)
     return boxes
 
 
 def _arrow(above: Box, below: Box, lane: int | None, head: str) -> Markup:
     if lane is None:
-        x1, y1, x2, y2 = above.x + WIDTH, above.middle, below.x - 7, below.middle
+        x1, y1, x2, y2 = above.x + above.width, above.middle, below.x - 7, below.middle
         bend = (x2 - x1) / 2
         path = f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
     else:
         height = MARGIN + LANE * lane
-        x1, x2 = above.x + WIDTH * 0.72, below.x + WIDTH * 0.28
+        x1, x2 = above.x + above.width * 0.72, below.x + below.width * 0.28
         corner = min(10.0, above.y - height)
         path = (
             f"M{x1:g} {above.y:g} V{height + corner:g} q0 {-corner:g} {corner:g} {-corner:g}"
@@ -133,40 +135,43 @@ def _node(corpus: str, asset: AssetNode, box: Box) -> Markup:
         tag("rect", x=f"{box.x:g}", y=f"{box.y:g}", width=WIDTH, height=HEIGHT, rx=7, class_="box"),
         tag("rect", x=f"{box.x:g}", y=f"{box.y + 12:g}", width=4, height=HEIGHT - 24, rx=2,
             class_="state"),
-        _text(box, 23, asset.name, "name"),
-        _text(box, 42, _size(asset), "small"),
-        _text(box, 59, _standing(asset), "small standing"),
+        _text(box, 24, asset.name, "name"),
+        _text(box, 44, _rows(asset)),
+        _text(box, 62, _buckets(asset)),
+        _text(box, 80, _standing(asset), "standing"),
     ]  # fmt: skip
     return tag(
         "a",
         lines,
         href=f"#{anchor(corpus, asset.name)}",
         class_=f"node {asset.health}",
-        aria_label=f"{asset.name}: {_size(asset)}, {_standing(asset)}",
+        aria_label=f"{asset.name}: {_rows(asset)}, {_buckets(asset)}, {_standing(asset)}",
     )
 
 
 def _end(name: str, kind: str, box: Box) -> Markup:
     return tag(
         "g",
-        tag("rect", x=f"{box.x:g}", y=f"{box.y:g}", width=WIDTH, height=HEIGHT, rx=7, class_="box"),
-        _text(box, 32, name, "name"),
-        _text(box, 51, kind, "small"),
+        tag("rect", x=f"{box.x:g}", y=f"{box.y:g}", width=f"{box.width:g}", height=HEIGHT, rx=7,
+            class_="box"),
+        _text(box, 42, name, "name"),
+        _text(box, 62, kind),
         class_="node end",
-    )
+    )  # fmt: skip
 
 
-def _text(box: Box, down: int, text: str, style: str) -> Markup:
+def _text(box: Box, down: int, text: str, style: str | None = None) -> Markup:
     return tag("text", text, x=f"{box.x + 14:g}", y=f"{box.y + down:g}", class_=style)
 
 
-def _size(asset: AssetNode) -> str:
-    buckets = asset.buckets
-    counted = [
-        f"{asset.rows:,} rows" if asset.rows is not None else "",
-        f"{buckets.count('materialized')}/{len(buckets.states)} buckets" if buckets else "",
-    ]
-    return " · ".join(filter(None, counted)) or "one table"
+def _rows(asset: AssetNode) -> str:
+    return "one table" if asset.rows is None else f"{asset.rows:,} rows"
+
+
+def _buckets(asset: AssetNode) -> str:
+    if asset.buckets is None:
+        return "no buckets"
+    return f"{asset.buckets.count('materialized')} of {len(asset.buckets.states)} buckets"
 
 
 def _standing(asset: AssetNode) -> str:
@@ -178,4 +183,7 @@ def _standing(asset: AssetNode) -> str:
     wrong = sum(check.health in {"failed", "warning"} for check in asset.checks)
     if wrong:
         return f"{wrong} of {len(asset.checks)} checks failed"
-    return asset.freshness.said.partition(";")[0] + f", {len(asset.checks)} checks"
+    if asset.freshness.health != "good":
+        return asset.freshness.said.partition(";")[0]
+    passed = sum(check.health == "good" for check in asset.checks)
+    return f"{passed} {'check' if passed == 1 else 'checks'} passed" if passed else "fresh"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 
+from rag_assets.evaluation.scoring import METRICS
 from rag_assets.lineage.drawing import anchor, graph
 from rag_assets.lineage.graph import (
     AssetNode,
@@ -138,7 +139,7 @@ def _tiles(corpus: CorpusLineage) -> Markup:
         _tile("Assets", _standing(corpus), worst),
         _tile(
             "Checks",
-            f"{len(looked_at) - len(wrong)} of {len(checks)} passed",
+            f"{len(looked_at) - len(wrong)} of {len(looked_at)} passed",
             _worst(checks),
         ),
     ]
@@ -187,31 +188,31 @@ def _legend() -> Markup:
 def _generations(corpus: CorpusLineage) -> Content:
     if corpus.ledger is None or not corpus.ledger.generations:
         return None
-    metrics = list(
-        dict.fromkeys(name for each in corpus.ledger.generations for name in each.scores)
-    )
-    header = ["Generation", "State", "Documents", "Chunks", "Made with", "Made", "Published"]
+    header = ["Generation", "State", "Documents", "Chunks", "Made with", "Scores"]
     return [
         tag("h2", "Generations"),
-        _table(
-            [*header, *metrics],
-            [_generation(each, metrics) for each in reversed(corpus.ledger.generations)],
-        ),
+        _table(header, map(_generation, reversed(corpus.ledger.generations))),
     ]
 
 
-def _generation(each: GenerationNode, metrics: Sequence[str]) -> list[Content]:
-    recipe = [tag("code", each.parser), tag("code", each.chunker), tag("code", each.embedder)]
+def _generation(each: GenerationNode) -> list[Content]:
+    recipe = [tag("code", name) for name in (each.parser, each.chunker, each.embedder)]
     health = {"published": Health.GOOD, "candidate": Health.WARNING, "building": Health.WARNING}
+    metrics = [name for name in METRICS if name in each.scores]
+    scores = [
+        tag("li", tag("span", name, class_="type"), f" {each.scores[name]:.3f}") for name in metrics
+    ]
     return [
-        f"{each.number}",
-        _badge(each.state, health.get(each.state, Health.UNKNOWN)),
+        tag("strong", f"{each.number}"),
+        [
+            _badge(each.state, health.get(each.state, Health.UNKNOWN)),
+            tag("p", "made ", _time(each.created_at)),
+            tag("p", "published ", _time(each.published_at)) if each.published_at else None,
+        ],
         f"{each.documents:,}",
         f"{each.chunks:,}",
         tag("span", recipe, class_="recipe"),
-        _time(each.created_at),
-        _time(each.published_at),
-        *(f"{each.scores[name]:.3f}" if name in each.scores else "" for name in metrics),
+        tag("ul", scores, class_="scores") if scores else tag("span", "not scored", class_="none"),
     ]
 
 
@@ -226,11 +227,11 @@ def _automation(corpus: CorpusLineage) -> Content:
                 [
                     tag("code", each.name),
                     each.kind,
-                    each.when,
+                    tag("span", each.when, class_="one-line"),
                     _badge("running", Health.GOOD)
                     if each.running
                     else _badge("stopped", Health.UNKNOWN),
-                    each.description,
+                    _words(each.description),
                 ]
                 for each in corpus.automation
             ],
@@ -301,25 +302,24 @@ def _buckets(asset: AssetNode) -> Content:
 def _columns(corpus: CorpusLineage, columns: Sequence[ColumnNode]) -> Content:
     if not columns:
         return None
+    header = ["Column", "Type", "What it is", "Made from"]
+    derived = any(each.made_from for each in columns)
+    rows = [_column(corpus, each) for each in columns]
+    width = len(header) if derived else len(header) - 1
+    return [tag("h4", "Columns"), _table(header[:width], [row[:width] for row in rows])]
+
+
+def _column(corpus: CorpusLineage, column: ColumnNode) -> list[Content]:
+    made_from = [
+        tag("a", tag("code", f"{asset}.{name}"), href=f"#{anchor(corpus.name, asset)}")
+        for asset, name in column.made_from
+    ]
     return [
-        tag("h4", "Columns"),
-        _table(
-            ["Column", "Type", "What it is", "Made from"],
-            [
-                [
-                    tag("code", each.name),
-                    tag("span", each.type, class_="type"),
-                    each.description,
-                    [
-                        tag("a", tag("code", f"{asset}.{column}"),
-                            href=f"#{anchor(corpus.name, asset)}")
-                        for asset, column in each.made_from
-                    ],
-                ]
-                for each in columns
-            ],
-        ),
-    ]  # fmt: skip
+        tag("code", column.name),
+        tag("span", column.type, class_="type"),
+        _words(column.description),
+        made_from,
+    ]
 
 
 def _checks(checks: Sequence[CheckNode]) -> Content:
@@ -334,10 +334,12 @@ def _checks(checks: Sequence[CheckNode]) -> Content:
                     [tag("code", each.name), _how(each)],
                     [
                         _badge(_result(each), each.health),
-                        tag("p", each.said) if each.said and each.health != Health.GOOD else None,
+                        tag("p", _words(each.said))
+                        if each.said and each.health != Health.GOOD
+                        else None,
                     ],
                     _time(each.at),
-                    each.description,
+                    _words(each.description),
                 ]
                 for each in checks
             ],
@@ -371,8 +373,8 @@ def _runs(runs: Sequence[RunNode]) -> Content:
             [
                 [
                     _time(each.at),
-                    tag("code", each.run_id[:8], title=each.run_id),
-                    each.started_by,
+                    tag("code", each.run_id[:8], title=each.run_id, class_="one-line"),
+                    tag("span", each.started_by, class_="one-line"),
                     "" if each.buckets is None else f"{each.buckets}",
                     [_did(each), _diff(each.diff)],
                 ]
@@ -386,8 +388,9 @@ def _runs(runs: Sequence[RunNode]) -> Content:
 def _did(run: RunNode) -> Content:
     if not run.did_something:
         return tag("span", "nothing had changed", class_="none")
-    done = ((name.replace("_", " "), number) for name, number in run.did.items() if number)
-    return ", ".join(f"{number:,} {name}" for name, number in done)
+    named = {each.change for each in run.diff}
+    done = ((name, number) for name, number in run.did.items() if number and name not in named)
+    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in done)
 
 
 def _diff(diff: Sequence[Changes]) -> Content:
@@ -423,7 +426,13 @@ def _last_figures(run: RunNode) -> Content:
 
 
 def _prose(text: str) -> Content:
-    return [tag("p", " ".join(part.split())) for part in text.split("\n\n") if part.strip()]
+    return [tag("p", _words(" ".join(part.split()))) for part in text.split("\n\n") if part.strip()]
+
+
+def _words(text: str) -> Content:
+    """What stands between backticks is code."""
+    pieces = text.split("`")
+    return [tag("code", piece) if number % 2 else piece for number, piece in enumerate(pieces)]
 
 
 def _facts(facts: Sequence[tuple[str, Content]]) -> Markup:

@@ -115,7 +115,7 @@ def test_what_is_not_served_is_said_to_be_so(chain: Chain, tmp_path: Path) -> No
         origin("notes", "gone.md", 0)
 
 
-def test_a_run_is_told_by_what_it_added_changed_described_and_removed(
+def test_a_run_is_told_by_what_it_added_changed_described_and_deleted(
     chain: Chain, tmp_path: Path
 ) -> None:
     write(tmp_path, roof="# Roof\n\nSlate.", cellar="# Cellar")
@@ -127,7 +127,7 @@ def test_a_run_is_told_by_what_it_added_changed_described_and_removed(
     assert told(chain, later(chain, "second")) == {
         "added": {"wall.md"},
         "changed": {"roof.md"},
-        "removed": {"cellar.md"},
+        "deleted": {"cellar.md"},
     }
     assert told(chain, later(chain, "third")) == {}
 

@@ -62,7 +62,7 @@ FROM (
     SELECT w.*, row_number() OVER (PARTITION BY bucket, change ORDER BY doc_id) AS place
     FROM (
         SELECT d.bucket, d.doc_id, CASE
-                   WHEN d.state = 'deleted' THEN 'removed'
+                   WHEN d.state = 'deleted' THEN 'deleted'
                    WHEN d.state = 'dead' THEN 'dead'
                    WHEN v.run_id IS DISTINCT FROM %(run_id)s THEN 'described'
                    WHEN p.doc_id IS NULL THEN 'added'
