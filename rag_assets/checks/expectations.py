@@ -18,6 +18,8 @@ ASSETS: Mapping[str, str] = {
     "index": "vector_index",
 }
 """Stage to the asset whose rows they are."""
+DESCRIBED = 3
+"""How many unmet expectations a description tells of; the metadata has all."""
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
@@ -34,11 +36,21 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
         try:
             generation = publisher.newest()
             found = publisher.expected(generation, run, stages=stages)
+            kept_out = {
+                each.stage: publisher.keep_out(generation, each, run) if generation else []
+                for each in found
+            }
         except RagAssetsError as error:
             raise dg.Failure(description=str(error)) from error
         results = {each.stage: each for each in found}
         for stage in stages:
-            yield _result(corpus, stage, results.get(stage), generation.number if generation else 0)
+            yield _result(
+                corpus,
+                stage,
+                results.get(stage),
+                generation.number if generation else None,
+                kept_out.get(stage, []),
+            )
 
     return check
 
@@ -54,7 +66,11 @@ def _spec(corpus: Corpus, asset: str) -> dg.AssetCheckSpec:
 
 
 def _result(
-    corpus: Corpus, stage: str, found: StageResult | None, generation: int
+    corpus: Corpus,
+    stage: str,
+    found: StageResult | None,
+    generation: int | None,
+    kept_out: Sequence[str],
 ) -> dg.AssetCheckResult:
     where: dict[str, Any] = {"asset_key": key_of(corpus, ASSETS[stage]), "check_name": NAME}
     if found is None:
@@ -66,12 +82,13 @@ def _result(
         severity=dg.AssetCheckSeverity.WARN
         if all(each.warns_only for each in unmet)
         else dg.AssetCheckSeverity.ERROR,
-        description=_described(corpus, found),
+        description=_described(corpus, found, kept_out),
         metadata={
             "rows": found.rows,
             "expectations": len(found.results),
             "unmet": len(unmet),
-            **({"generation": generation} if generation else {}),
+            "generation": generation,
+            "quarantined": list(kept_out[:NAMED]),
             **({"unmet_expectations": _table(unmet)} if unmet else {}),
             "failing": [name for each in unmet for name in each.named][:NAMED],
             **_links(found),
@@ -89,18 +106,28 @@ def _links(found: StageResult) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
-def _described(corpus: Corpus, found: StageResult) -> str:
-    if not found.unmet:
+def _described(corpus: Corpus, found: StageResult, kept_out: Sequence[str]) -> str:
+    unmet = found.unmet
+    if not unmet:
         return f"All {len(found.results)} expectations hold for {found.rows} rows"
-    broken = [each for each in found.unmet if each.broken]
-    said = " ".join(each.sentence for each in found.unmet[:NAMED] if not each.broken)
-    mend = (
-        f" Mend under `attributes.expectations.{found.stage}` in the defs.yaml of {corpus.name}: "
-        + " ".join(each.sentence for each in broken)
-        if broken
-        else ""
-    )
-    return f"{len(found.unmet)} of {len(found.results)} expectations do not hold. {said}{mend}"
+    said = [f"{len(unmet)} of {len(found.results)} expectations do not hold."]
+    said += [each.sentence for each in unmet[:DESCRIBED]]
+    if any(each.broken for each in unmet):
+        said.append(
+            f"Mend what cannot be judged under `attributes.expectations.{found.stage}` in the"
+            f" defs.yaml of {corpus.name}."
+        )
+    if kept_out:
+        said.append(
+            f"Quarantined, and out of the index with the next run: {len(kept_out)} documents."
+            f" `rag-assets quarantine list {corpus.name}` names them."
+        )
+    elif any(each.expectation.quarantine and each.failing for each in unmet):
+        said.append(
+            "Nothing is quarantined: so many at once are not believed to be wrong. Correct the"
+            " expectation, or the documents."
+        )
+    return " ".join(said)
 
 
 def _table(unmet: Sequence[ExpectationResult]) -> dg.TableMetadataValue:

@@ -11,14 +11,34 @@ from pydantic_core import PydanticCustomError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": (
-        *("doc_id", "bucket", "parser", "characters", "headings", "pages", "warnings", "readers"),
+        *(
+            "doc_id",
+            "content",
+            "bucket",
+            "parser",
+            "characters",
+            "headings",
+            "pages",
+            "warnings",
+            "readers",
+        ),
         *("copies", "age_days"),
     ),
     "chunks": (
-        *("doc_id", "ord", "bucket", "characters", "tokens", "start_char", "end_char", "span"),
+        *(
+            "doc_id",
+            "ord",
+            "content",
+            "bucket",
+            "characters",
+            "tokens",
+            "start_char",
+            "end_char",
+            "span",
+        ),
         *("gap", "headings", "page", "copies"),
     ),
-    "embeddings": ("doc_id", "ord", "bucket", "dimensions", "norm", "age_days"),
+    "embeddings": ("doc_id", "ord", "content", "bucket", "dimensions", "norm", "age_days"),
     "index": (
         *("doc_id", "ord", "bucket", "has_row", "has_chunk", "same_text", "words", "readers"),
         *("dimensions", "norm"),
@@ -30,7 +50,7 @@ QUERY = "unexpected_rows_expectation"
 """The expectation that is a query of the user's: it gives the rows that are not as expected."""
 
 _BOUNDS = ("min_value", "max_value", "strict_min", "strict_max")
-_EVERYWHERE = ("row_condition", "description", "severity")
+_EVERYWHERE = ("description", "severity")
 _SEVERITIES = ("critical", "warning", "info")
 _NAMING_COLUMNS = ("column", "column_A", "column_B", "column_list")
 

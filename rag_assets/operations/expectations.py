@@ -1,9 +1,12 @@
 """What is always expected of the rows of each stage, and what a corpus adds to it."""
 
-from rag_assets.model import Corpus, Expectation
+from rag_assets.model import Corpus, Expectation, ExpectationResult
 
 LONGEST_VECTOR = 100.0
 SHORTEST_VECTOR = 0.01
+FEW_DOCUMENTS = 10
+FEW_OF_ALL = 0.2
+"""More than these at once are not quarantined: the expectation is wrong rather than they."""
 
 
 def suites(
@@ -24,6 +27,22 @@ def suites(
     }
     added = corpus.expectations.stages
     return {stage: (*expected, *added[stage]) for stage, expected in always.items()}
+
+
+def believed(result: ExpectationResult, *, documents: int) -> bool:
+    """Whether those that fail are wrong, and not what is expected of them; and all are known.
+
+    >>> some = {f"{number}.md": b"" for number in range(11)}
+    >>> failing = tuple((doc_id, None) for doc_id in some)
+    >>> rare = ExpectationResult(
+    ...     Expectation(""), met=False, unexpected=11, failing=failing, contents=some
+    ... )
+    >>> believed(rare, documents=100), believed(rare, documents=50)
+    (True, False)
+    """
+    known = result.unexpected == len(result.failing) > 0
+    failing = len(result.contents)
+    return known and (failing <= FEW_DOCUMENTS or failing <= documents * FEW_OF_ALL)
 
 
 def _documents(corpus: Corpus) -> tuple[Expectation, ...]:

@@ -9,19 +9,15 @@ CREATE TEMPORARY TABLE {batch} AS {rows};
 -- How many rows a stage has.
 SELECT count(*) AS rows FROM {batch};
 
--- name: rows
--- What an expectation sees.
-SELECT * FROM {batch};
-
 -- name: only_read
 -- Whatever an expectation asks, nothing can be changed from here on.
 SELECT set_config('default_transaction_read_only', 'on', false);
 
 -- name: documents
 -- The live documents but those that other checks tell of: quarantined, or without a readable text.
-SELECT d.doc_id, d.bucket::integer AS bucket, d.parser, char_length(t.text) AS characters,
-       jsonb_array_length(t.headings) AS headings, cardinality(t.pages) AS pages,
-       cardinality(t.warnings) AS warnings, cardinality(d.acl) AS readers,
+SELECT d.doc_id, encode(d.content_hash, 'hex') AS content, d.bucket::integer AS bucket, d.parser,
+       char_length(t.text) AS characters, jsonb_array_length(t.headings) AS headings,
+       cardinality(t.pages) AS pages, cardinality(t.warnings) AS warnings, cardinality(d.acl) AS readers,
        count(*) OVER (PARTITION BY d.content_hash)::integer AS copies,
        extract(epoch FROM now() - v.first_seen_at)::double precision / 86400 AS age_days
 FROM documents d
@@ -38,8 +34,9 @@ WHERE d.corpus = %(corpus)s AND d.state = 'live'
 
 -- name: chunks
 -- Of the documents that the generation serves.
-SELECT s.doc_id, c.ord, s.bucket::integer AS bucket, char_length(c.text) AS characters, c.tokens,
-       c.start_char, c.end_char, c.end_char - c.start_char AS span,
+SELECT s.doc_id, c.ord, encode(s.content_hash, 'hex') AS content,
+       s.bucket::integer AS bucket, char_length(c.text) AS characters, c.tokens, c.start_char,
+       c.end_char, c.end_char - c.start_char AS span,
        c.start_char - lag(c.end_char) OVER (PARTITION BY s.doc_id ORDER BY c.ord) AS gap,
        cardinality(c.heading_path) AS headings, c.page,
        count(*) OVER (PARTITION BY c.text_hash)::integer AS copies
@@ -50,7 +47,8 @@ WHERE s.generation = %(generation)s;
 
 -- name: embeddings
 -- The vector of each of these chunks; without figures where there is none.
-SELECT s.doc_id, c.ord, s.bucket::integer AS bucket, vector_dims(e.embedding) AS dimensions,
+SELECT s.doc_id, c.ord, encode(s.content_hash, 'hex') AS content,
+       s.bucket::integer AS bucket, vector_dims(e.embedding) AS dimensions,
        vector_norm(e.embedding) AS norm,
        extract(epoch FROM now() - e.created_at)::double precision / 86400 AS age_days
 FROM indexed_documents s
@@ -80,3 +78,8 @@ FULL JOIN (SELECT s.doc_id, s.bucket, c.ord, c.text_hash
 -- Of the rows that a query of the user's gives, the ids alone: nothing else leaves the database.
 SELECT to_jsonb(r) ->> 'doc_id' AS doc_id, to_jsonb(r) ->> 'ord' AS ord
 FROM ({query}) r WHERE to_jsonb(r) ->> 'doc_id' IS NOT NULL LIMIT {most};
+
+-- name: contents
+-- What the documents of some rows were when the rows were taken.
+SELECT DISTINCT doc_id, decode(content, 'hex') AS content_hash FROM {batch}
+WHERE doc_id = ANY (%(doc_ids)s::text[]);

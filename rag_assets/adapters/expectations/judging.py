@@ -1,8 +1,9 @@
 """One validation a stage, over rows that the database keeps: only figures come here."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.adapters.expectations.data_docs import DataDocs
@@ -41,6 +42,7 @@ class GreatExpectations:
         run: RunIdentity,
     ) -> list[StageResult]:
         """What each suite finds of the rows of its stage, all of them taken at one moment."""
+        _load()
         judged: dict[str, tuple[ExpectationResult, ...]] = {}
         pages: dict[str, str] = {}
         with self.rows.taken(corpus, generation, list(suites)) as taken:
@@ -59,6 +61,13 @@ class GreatExpectations:
         ]
 
 
+def _load() -> None:
+    """Before any row is taken, for it takes seconds. What it says of its own imports is for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations  # noqa: F401
+
+
 def _source(taken: TakenRows) -> "SQLDatasource":
     """The taken rows, shown by a connection and no address.
 
@@ -70,6 +79,7 @@ def _source(taken: TakenRows) -> "SQLDatasource":
         InMemoryStoreBackendDefaults,
         ProgressBarsConfig,
     )
+    from great_expectations.datasource.fluent.interfaces import GxDatasourceWarning
     from sqlalchemy.pool import StaticPool
 
     context = great_expectations.get_context(
@@ -80,12 +90,14 @@ def _source(taken: TakenRows) -> "SQLDatasource":
             progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
         ),
     )
-    return context.data_sources.add_sql(  # type: ignore[call-arg]  # its stub leaves `kwargs` out
-        "rag_assets",
-        connection_string="postgresql+psycopg://",
-        create_temp_table=False,
-        kwargs={"creator": lambda: taken.connection, "poolclass": StaticPool},
-    )
+    with warnings.catch_warnings():  # its class for PostgreSQL wants an address
+        warnings.simplefilter("ignore", GxDatasourceWarning)
+        return context.data_sources.add_sql(  # type: ignore[call-arg]  # a stub without `kwargs`
+            "rag_assets",
+            connection_string="postgresql+psycopg://",
+            create_temp_table=False,
+            kwargs={"creator": lambda: taken.connection, "poolclass": StaticPool},
+        )
 
 
 def _judged(
@@ -102,7 +114,7 @@ def _judged(
     return found, tuple(
         ExpectationResult(expectation, met=False, broken=refused[number])
         if number in refused
-        else _result(stage, expectation, by_number[number], taken)
+        else _with_contents(stage, _result(stage, expectation, by_number[number], taken), taken)
         for number, expectation in enumerate(expectations)
     )
 
@@ -124,7 +136,7 @@ def _built(expectations: Sequence[Expectation]) -> tuple[list["Built"], dict[int
 
 
 def _batch(stage: str, source: "SQLDatasource", taken: TakenRows) -> "Batch":
-    asset = source.add_query_asset(stage, query=taken.query(stage))
+    asset = source.add_table_asset(stage, table_name=taken.batch(stage))
     return asset.add_batch_definition_whole_table(stage).get_batch()
 
 
@@ -174,6 +186,13 @@ def _result_of_query(
         unexpected=unexpected,
         failing=tuple(taken.offenders(query, most=FAILING)) if unexpected else (),
     )
+
+
+def _with_contents(stage: str, result: ExpectationResult, taken: TakenRows) -> ExpectationResult:
+    """Only what is to be quarantined must be known so exactly."""
+    if result.met or not result.expectation.quarantine:
+        return result
+    return replace(result, contents=taken.contents(stage, [doc_id for doc_id, _ in result.failing]))
 
 
 def _ids(values: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:

@@ -26,13 +26,14 @@ class RowsInSession:
     def batch(self, stage: str) -> str:
         return f"{stage}_batch"
 
-    def query(self, stage: str) -> str:
-        """All rows of a stage, without the line that says so: it must begin with what it does."""
+    def contents(self, stage: str, doc_ids: Sequence[str]) -> dict[str, bytes]:
+        """What these documents were when the rows were taken: the hash of their content."""
+        from psycopg.rows import tuple_row
         from psycopg.sql import SQL, Identifier
 
-        statement = _query("rows").partition("\n")[2].rstrip(";")
-        rows = SQL(statement).format(batch=Identifier(self.batch(stage)))
-        return rows.as_string(self.connection)
+        asked = SQL(_query("contents")).format(batch=Identifier(self.batch(stage)))
+        with self.connection.cursor(row_factory=tuple_row) as cursor:
+            return dict(cursor.execute(asked, {"doc_ids": list(doc_ids)}).fetchall())
 
     def offenders(self, query: str, *, most: int) -> list[tuple[str, int | None]]:
         """The ids in what a user's query gives; none where it names no `doc_id`."""
