@@ -1,8 +1,8 @@
 -- Sources that are watched, and what waits to be looked at in them.
 
 -- name: awaited
--- All that a look at the source needs to know, at once: a row a bucket that has a hint or a dead
--- letter that is due, or one row without a bucket.
+-- All that a look at the source needs to know, at once: a row a bucket that has a hint, a dead letter
+-- that is due or deletions that somebody has approved, or one row without a bucket.
 SELECT c.created_at, (SELECT array_agg(ARRAY[b.bucket, b.looked]) FROM buckets b
                       WHERE b.corpus = c.corpus AND b.looked IS NOT NULL) AS looked,
        w.bucket, w.hint, w.due, s.listed_at, s.objects, s.failing_since, s.failed_at, s.error
@@ -12,7 +12,11 @@ LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
            WHERE corpus = %(corpus)s GROUP BY bucket
            UNION ALL
            SELECT bucket, NULL, max(retry_at) FROM dead_letters
-           WHERE corpus = %(corpus)s AND retry_at <= now() AND NOT dropped GROUP BY bucket) w ON true
+           WHERE corpus = %(corpus)s AND retry_at <= now() AND NOT dropped GROUP BY bucket
+           UNION ALL
+           SELECT bucket, NULL, max(approved_at) FROM withheld_deletions JOIN corpora USING (corpus)
+           WHERE corpus = %(corpus)s AND deletions_approved > 0
+             AND approved_at > now() - interval '24 hours' GROUP BY bucket) w ON true
 WHERE c.corpus = %(corpus)s;
 
 -- name: listed

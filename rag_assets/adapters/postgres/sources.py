@@ -1,10 +1,15 @@
 """How the sources stand that are watched, and what waits to be looked at in them."""
 
-from typing import LiteralString
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.model import Awaited, SourceStanding
+
+if TYPE_CHECKING:
+    from psycopg.rows import DictRow
 
 STANDING = ("listed_at", "objects", "failing_since", "failed_at", "error")
 
@@ -22,7 +27,7 @@ class PostgresSources:
             created_at=rows[0]["created_at"],
             looked=dict(rows[0]["looked"] or ()),
             hints={row["bucket"]: row["hint"] for row in rows if row["hint"] is not None},
-            due={row["bucket"]: row["due"] for row in rows if row["due"] is not None},
+            due=_latest(rows),
             standing=SourceStanding(*(rows[0][each] for each in STANDING)),
         )
 
@@ -46,6 +51,14 @@ class PostgresSources:
     def _tell(self, query: str, corpus: str, **what: object) -> None:
         with connect(self._url) as connection:
             connection.execute(_query(query), {"corpus": corpus, **what})
+
+
+def _latest(rows: "Sequence[DictRow]") -> dict[int, datetime]:
+    due: dict[int, datetime] = {}
+    for row in rows:
+        if row["due"] is not None:
+            due[row["bucket"]] = max(row["due"], due.get(row["bucket"], row["due"]))
+    return due
 
 
 def _query(name: str) -> LiteralString:
