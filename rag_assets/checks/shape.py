@@ -61,7 +61,7 @@ def corpus_inquiry(
             context: dg.AssetCheckExecutionContext, platform: Platform
         ) -> dg.AssetCheckResult:
             try:
-                return judge(platform, run_of(context.run.run_id))
+                return judge(platform, run_of(context.op_execution_context.run_id))
             except RagAssetsError as error:
                 raise dg.Failure(description=str(error)) from error
 

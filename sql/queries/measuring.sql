@@ -9,9 +9,10 @@ CROSS JOIN LATERAL (
     SELECT coalesce(sum(documents), 0) AS documents, coalesce(sum(chunks), 0) AS chunks
     FROM index_buckets WHERE generation = g.generation) m
 WHERE g.generation = %(generation)s AND g.state IN ('candidate', 'published', 'retired')
-  AND (m.documents, m.chunks) IS DISTINCT FROM (
-      SELECT s.documents, s.chunks FROM index_sizes s
-      WHERE s.generation = g.generation ORDER BY s.measured_at DESC LIMIT 1)
+  AND NOT EXISTS (
+      SELECT FROM (SELECT documents, chunks FROM index_sizes
+                   WHERE generation = g.generation ORDER BY measured_at DESC LIMIT 1) s
+      WHERE (s.documents, s.chunks) = (m.documents, m.chunks))
 ON CONFLICT DO NOTHING;
 
 -- name: sizes
