@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rag_assets import wiring
 from rag_assets.adapters.dagster_processes import DagsterProcesses
 from rag_assets.adapters.embedded_postgres import find_programs
 from rag_assets.adapters.postgres import backups, migrations
+from rag_assets.adapters.postgres.collecting import Collected
 from rag_assets.adapters.postgres.connections import where
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.corpus_file import Problem, check_defs, read_corpora
@@ -64,6 +65,16 @@ class Standing:
     dagster_running: bool
     dagster_url: str
     corpora: list[CorpusStanding]
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What was taken away of a corpus, and of what corpora share; or would be."""
+
+    corpus: str
+    generations: list[int]
+    log_rows: int
+    collected: Collected
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +232,20 @@ def corpus_named(settings: Settings, name: str | None) -> Corpus:
     """A corpus from its defs.yaml; without a name, the only one there is."""
     corpora = {corpus.name: corpus for corpus in read_corpora(settings.defs)}
     return corpora[_one_of(list(corpora), name, place=str(settings.defs))]
+
+
+def upkept(stores: wiring.Stores, corpus: Corpus, *, rehearsal: bool = False) -> Upkeep:
+    """Takes away what nothing uses any more; a rehearsal only counts it."""
+    name, days = corpus.name, corpus.upkeep.keep_versions_days
+    kept_for = None if days is None else timedelta(days=days)
+    if rehearsal:
+        collected = stores.collecting.rehearse(name, kept_for)
+        return Upkeep(name, stores.generations.expired(name), 0, collected)
+    stores.collecting.keep_for(name, kept_for)
+    expired = stores.generations.drop_expired(name)
+    kept_logs = timedelta(days=corpus.upkeep.keep_logs_days)
+    log_rows = stores.collecting.collect_logs(name, kept_logs)
+    return Upkeep(name, expired, log_rows, stores.collecting.collect())
 
 
 def stored_corpus(stores: wiring.Stores, name: str | None) -> str:

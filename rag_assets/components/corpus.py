@@ -11,7 +11,7 @@ from rag_assets import assets, checks, model, schedules, sensors
 from rag_assets.automation import repair_sensor
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
-from rag_assets.resources import CORPUS_TAG, Platform
+from rag_assets.resources import CORPUS_TAG, Platform, key_of
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -56,6 +56,9 @@ SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
 )
 SCHEDULES: tuple[Callable[[model.Corpus], dg.ScheduleDefinition | None], ...] = (
     schedules.rebuild.build,
+    schedules.nightly.build_reconciliation,
+    schedules.nightly.build_quality,
+    schedules.upkeep.build,
 )
 PLATFORM = Platform()
 Job: TypeAlias = "UnresolvedAssetJobDefinition"
@@ -71,7 +74,7 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
     return dg.Definitions(
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
-        jobs=[chain(corpus), bulk(corpus)],
+        jobs=[chain(corpus), bulk(corpus), quality(corpus), schedules.upkeep.build_job(corpus)],
         sensors=[each for each in watching if each is not None],
         schedules=[each for each in timed if each is not None],
         resources={"platform": PLATFORM},
@@ -98,6 +101,19 @@ def bulk(corpus: model.Corpus) -> Job:
         " each step gives its memory back. For the first build of a large corpus. The expectations"
         " are judged at the end.",
         executor_def=dg.multiprocess_executor,
+        tags={CORPUS_TAG: corpus.name},
+    )
+
+
+def quality(corpus: model.Corpus) -> Job:
+    """What costs as much as there is, however little has changed."""
+    scores = dg.AssetSelection.assets(key_of(corpus, "eval_scores"))
+    return dg.define_asset_job(
+        f"{corpus.name}_quality",
+        selection=nightly(corpus) | scores,
+        description=f"Judges everything that is stored of {corpus.name}: checksums, expectations,"
+        " and the graph against exact search. Scores its index on the golden set.",
+        executor_def=dg.in_process_executor,
         tags={CORPUS_TAG: corpus.name},
     )
 

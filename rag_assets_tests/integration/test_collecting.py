@@ -248,10 +248,10 @@ def test_a_rehearsal_counts_and_takes_nothing(chain: Chain, source: InMemorySour
     chain.run()
     before = stored(chain)
     found = collecting(chain.urls)
-    found.keep_for("notes", NOW)
-    rehearsed = found.collect(rehearsal=True)
+    assert found.rehearse("notes", MONTH) == Collected()
+    rehearsed = found.rehearse("notes", NOW)
     assert stored(chain) == before
-    assert rehearsed == found.collect() == Collected(1, 1, 1, 1)
+    assert rehearsed == collect(chain) == Collected(1, 1, 1, 1)
 
 
 def test_two_collections_at_once_do_not_both_read_everything(chain: Chain) -> None:

@@ -1,5 +1,6 @@
 """The database knows which change waits longest, and why, in every case."""
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -232,7 +233,11 @@ def test_the_pipeline_is_measured(chain: Chain, source: InMemorySource) -> None:
     chain.run()
     chain.stores.failures.record("notes", "embeddings", [1], error="", reason="", run=RUN)
     chain.stores.embeddings.add_embeddings(
-        chain.newest, [], [], RUN, spent=Spent(requests=1, texts=1, tokens=70)
+        chain.newest,
+        [],
+        np.zeros((0, chain.newest.recipe.dimensions), np.float32),
+        RUN,
+        spent=Spent(requests=1, texts=1, tokens=70),
     )
     age(chain, "indexed_documents", "merged_at", _1=1, _2=1)
     found = waiting.measure("notes", backlog(chain))

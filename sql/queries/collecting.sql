@@ -1,5 +1,6 @@
 -- Taking away what no generation and no document uses any more: a little at a time, in short
 -- transactions. `young` is longer than any run: what is younger may belong to one that is going on.
+-- What a corpus keeps is what its last upkeep has said, or would say, where it is rehearsed.
 
 -- name: settle_collecting
 -- A collection gives way: whoever works is not to wait for it long.
@@ -34,10 +35,13 @@ ORDER BY content_hash, parser LIMIT %(limit)s;
 -- name: unneeded_chunk_sets
 -- Of these, those of a recipe that no kept generation has, or of a content that no document of that
 -- generation's corpus has, has had lately, or is still served with.
-WITH kept AS MATERIALIZED (
+WITH retention AS MATERIALIZED (
+    SELECT corpus, scope, CASE WHEN corpus = %(rehearsed)s THEN %(kept_for)s::interval
+                               ELSE kept_for END AS kept_for FROM corpora
+), kept AS MATERIALIZED (
     SELECT g.generation, g.corpus, g.parser, g.chunker,
            now() - greatest(k.kept_for, %(young)s::interval) AS kept_since
-    FROM generations g JOIN corpora k USING (corpus)
+    FROM generations g JOIN retention k USING (corpus)
     WHERE g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
        OR greatest(g.created_at, g.published_at, g.retired_at)
           > now() - greatest(k.kept_for, %(young)s::interval)
@@ -52,7 +56,7 @@ WHERE s.created_at < now() - %(young)s::interval
     WHERE d.content_hash = s.content_hash AND d.state <> 'deleted'
       AND (g.parser, g.chunker) = (s.parser, s.chunker))
   AND NOT EXISTS (
-    SELECT FROM document_versions v JOIN kept g USING (corpus) JOIN corpora k USING (corpus)
+    SELECT FROM document_versions v JOIN kept g USING (corpus) JOIN retention k USING (corpus)
     WHERE v.content_hash = s.content_hash AND (g.parser, g.chunker) = (s.parser, s.chunker)
       AND (v.last_seen_at IS NULL OR k.kept_for IS NULL OR v.last_seen_at > g.kept_since
            OR EXISTS (SELECT FROM indexed_documents i
@@ -63,9 +67,12 @@ ORDER BY s.content_hash, s.parser, s.chunker;
 -- name: unneeded_texts
 -- Of these, those that no document and no kept generation would be made from again. (The parser of
 -- a version counts beside those of generations: a citation leads to its text.)
-WITH kept AS MATERIALIZED (
+WITH retention AS MATERIALIZED (
+    SELECT corpus, scope, CASE WHEN corpus = %(rehearsed)s THEN %(kept_for)s::interval
+                               ELSE kept_for END AS kept_for FROM corpora
+), kept AS MATERIALIZED (
     SELECT g.generation, g.corpus, g.parser
-    FROM generations g JOIN corpora k USING (corpus)
+    FROM generations g JOIN retention k USING (corpus)
     WHERE g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
        OR greatest(g.created_at, g.published_at, g.retired_at)
           > now() - greatest(k.kept_for, %(young)s::interval)
@@ -80,7 +87,7 @@ WHERE t.created_at < now() - %(young)s::interval
       AND (d.parser = t.parser OR EXISTS (
           SELECT FROM kept g WHERE g.corpus = d.corpus AND g.parser = t.parser)))
   AND NOT EXISTS (
-    SELECT FROM document_versions v JOIN corpora k USING (corpus)
+    SELECT FROM document_versions v JOIN retention k USING (corpus)
     WHERE v.content_hash = t.content_hash
       AND (v.parser = t.parser OR EXISTS (
           SELECT FROM kept g WHERE g.corpus = v.corpus AND g.parser = t.parser))
@@ -170,7 +177,10 @@ WHERE (t.content_hash, t.parser) = (o.content_hash, o.parser)
 -- name: models
 -- Every model that something was embedded with, found without reading all vectors; unused: no corpus of
 -- the scope has, or has had lately, a generation with it.
-WITH RECURSIVE m AS (
+WITH RECURSIVE retention AS MATERIALIZED (
+    SELECT corpus, scope, CASE WHEN corpus = %(rehearsed)s THEN %(kept_for)s::interval
+                               ELSE kept_for END AS kept_for FROM corpora
+), m AS (
     (SELECT scope, model FROM embeddings ORDER BY scope, model LIMIT 1)
     UNION ALL
     SELECT n.scope, n.model FROM m CROSS JOIN LATERAL (
@@ -178,7 +188,7 @@ WITH RECURSIVE m AS (
         WHERE (e.scope, e.model) > (m.scope, m.model) ORDER BY e.scope, e.model LIMIT 1) n
 )
 SELECT m.scope, m.model, NOT EXISTS (
-    SELECT FROM generations g JOIN corpora k USING (corpus)
+    SELECT FROM generations g JOIN retention k USING (corpus)
     WHERE k.scope = m.scope AND g.embedder = m.model
       AND (g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
            OR greatest(g.created_at, g.published_at, g.retired_at)

@@ -1,6 +1,6 @@
 """Takes away what no generation and no document uses any more, a little at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -33,14 +33,13 @@ class Collected:
     embeddings: int = 0
     """In a rehearsal: at least."""
     claims: int = 0
-    log_rows: int = 0
     busy: int = 0
     """What somebody used just then; a later collection takes it."""
     elsewhere: bool = False
     """Another one was at work: texts, chunks and vectors were left to it."""
 
     def __bool__(self) -> bool:
-        return bool(self.texts or self.chunk_sets or self.embeddings or self.log_rows)
+        return bool(self.texts or self.chunk_sets or self.embeddings or self.claims)
 
 
 class PostgresCollecting:
@@ -68,20 +67,26 @@ class PostgresCollecting:
         with connect(self._url) as connection:
             return sum(connection.execute(_query(name), which).rowcount for name in _LOGS)
 
-    def collect(self, *, rehearsal: bool = False) -> Collected:
+    def collect(self) -> Collected:
         """Texts, chunks and vectors that no corpus needs, whichever they once were for.
 
         It may be killed at any moment: each transaction leaves everything as it should be.
         """
+        return self._collected(_Collection.run, {"rehearsed": None, "kept_for": None})
+
+    def rehearse(self, corpus: str, kept_for: timedelta | None) -> Collected:
+        """What would go if this corpus kept what was made of earlier versions for so long."""
+        return self._collected(_Collection.rehearse, {"rehearsed": corpus, "kept_for": kept_for})
+
+    def _collected(
+        self, does: Callable[["_Collection"], None], which: Mapping[str, Any]
+    ) -> Collected:
         with connect(self._url) as connection:
             connection.execute(_query("settle_collecting"))
             if not only_row(connection.execute(_query("one_collector")))["got"]:
                 return Collected(elsewhere=True)
-            collection = _Collection(connection, {"young": self._young}, self._at_once)
-            if rehearsal:
-                collection.rehearse()
-            else:
-                collection.run()
+            collection = _Collection(connection, {**which, "young": self._young}, self._at_once)
+            does(collection)
         return collection.collected
 
     def vacuum(self) -> list[str]:

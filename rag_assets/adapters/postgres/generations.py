@@ -175,6 +175,12 @@ class PostgresGenerations:
                 _end(connection, number, GenerationState.DROPPED)
         return expired
 
+    def expired(self, corpus: str, *, grace: timedelta = GRACE) -> list[int]:
+        """What `drop_expired` would drop."""
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("expired"), {"corpus": corpus, "grace": grace})
+            return [row["generation"] for row in rows]
+
     def history(self, corpus: str) -> list[GenerationRecord]:
         with connect(self._url) as connection:
             rows = connection.execute(_query("all_generations"), {"corpus": corpus})
