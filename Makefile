@@ -12,7 +12,7 @@ COMPILE := .venv/bin/uv pip compile pyproject.toml --extra dev --quiet --univers
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test soak bench lint format docs dump lock upgrade wheel clean
+.PHONY: help venv demo up down test soak bench latency lint format docs dump lock upgrade wheel clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ test: venv ## Run all tests
 bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(FOLDER),--folder "$(FOLDER)") --dagster
+
+latency: venv ## Measure how long it takes from touching a file until it is found
+	@$(RUN) benchmarks.touch_to_searchable $(ARGS)
 
 soak: venv ## Try random faults for MINUTES=30; SEED=… tries one again, as it was
 	@$(RUN) rag_assets_tests.fault $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
