@@ -39,18 +39,38 @@ telemetry:
 nux:
   enabled: false # no welcome dialog that asks for an address
 
+sensors: # in threads: a source that answers slowly holds up no other corpus
+  use_threads: true
+  num_workers: 8
+schedules:
+  use_threads: true
+  num_workers: 4
+auto_materialize:
+  use_threads: true
+  num_workers: 4
+
 run_queue:
   dequeue_interval_seconds: 1 # a change at the source is not to wait for a poll
 
 concurrency:
   runs:
     max_concurrent_runs: 4
+    tag_concurrency_limits: # no corpus takes the places of all others
+      - key: rag_assets/corpus
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 3
 
 run_monitoring: # a run whose process was killed is told to have failed
   enabled: true
   poll_interval_seconds: 20
   start_timeout_seconds: 120
   cancel_timeout_seconds: 60
+
+run_retries: # and is begun once more; a step that fails has its own retries, and the repair loop
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
 
 retention:
   schedule:

@@ -18,6 +18,7 @@ import pytest
 
 from rag_assets.adapters.dagster_processes import MARK, SETTINGS, DagsterProcesses, port_problem
 from rag_assets.errors import ServerError
+from rag_assets.resources import CORPUS_TAG
 
 DEFINITIONS = """
 import dagster as dg
@@ -31,6 +32,13 @@ QUESTION = (
     "{instance {info} locationStatusesOrError"
     " {... on WorkspaceLocationStatusEntries {entries {name}}}}"
 )
+LAUNCH = """
+mutation { launchRun(executionParams: {runConfigData: {}, selector: {
+  repositoryLocationName: "tiny_definitions", repositoryName: "__repository__",
+  jobName: "__ASSET_JOB", assetSelection: [{path: ["one"]}]}}) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+STATUS = '{ runOrError(runId: "%s") { ... on Run { status } } }'
 SLEEPER = "import time; time.sleep(300)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
 
@@ -91,7 +99,25 @@ def test_dagster_understands_the_settings(tmp_path: Path) -> None:
         assert not instance.nux_enabled
         assert instance.run_monitoring_enabled
         assert instance.run_coordinator.dequeue_interval_seconds == 1  # type: ignore[attr-defined] # of the queue, which is the default
-        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4  # type: ignore[union-attr] # it is set
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 4
+        [limit] = queue.tag_concurrency_limits
+        assert (limit["key"], limit["limit"]) == (CORPUS_TAG, 3), "one place is left for others"
+        assert instance.run_retries_enabled
+        assert instance.run_retries_max_retries == 1
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+        for daemon in ("sensors", "schedules", "auto_materialize"):
+            assert instance.get_settings(daemon)["use_threads"], daemon
+
+
+def test_a_run_goes_through_the_queue(dagster: DagsterProcesses) -> None:
+    dagster.start()
+    url = dagster.status().url
+    launched = _ask(url, LAUNCH)["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    status = STATUS % launched["run"]["runId"]
+    assert _becomes(lambda: _ask(url, status)["runOrError"]["status"] == "SUCCESS", timeout_s=90)
 
 
 def test_nothing_is_reported_to_anybody(dagster: DagsterProcesses) -> None:
