@@ -401,14 +401,15 @@ def lineage(
         corpora = [installation.corpus_named(settings, corpus)]
     home = installation.dagster_of(settings).prepared_home()
     with printing.Doing("reading the lineage"):
-        from rag_assets import lineage as lineages  # loads Dagster, which takes a while
-        from rag_assets import materializing
+        from rag_assets import materializing  # loads Dagster, which takes a while
+        from rag_assets.lineage.page import page
+        from rag_assets.lineage.reading import read
 
         stores = installation.stores_if_up(settings)
         with materializing.instance_of(home) as instance:
-            found = lineages.read(corpora, instance, stores, now=datetime.now(UTC))
+            found = read(corpora, instance, stores, now=datetime.now(UTC))
     if html is not None:
-        html.write_text(lineages.page(found), encoding="utf-8")
+        html.write_text(page(found), encoding="utf-8")
         click.echo(f"Wrote {html}.", err=as_json)
     if as_json:
         _print_json(asdict(found))
@@ -576,6 +577,35 @@ def verify(*, corpus: str | None, repair: bool, as_json: bool) -> None:
         _print_json([asdict(each) for each in found])
     if any(each.left for each in found):
         raise SystemExit(FAILED)
+
+
+@main.command(epilog=examples("upkeep", "upkeep handbook --dry-run"))
+@optional_corpus
+@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+@json_option
+def upkeep(*, corpus: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take away what nothing uses any more.
+
+    Generations whose grace is over, the texts, chunks and vectors that no document and no
+    generation needs, and old measurements; then tables in which much has changed are vacuumed.
+    What was made of earlier versions of documents stays for as long as `upkeep` in the defs.yaml of
+    CORPUS says. Without CORPUS, of every corpus. It may run at any time, beside other runs, and be
+    interrupted. Dagster does it every night.
+    """
+    from rag_assets import installation, printing
+
+    stores = _stores()
+    done = []
+    for each in installation.corpora_to_keep(Settings.from_environment(), stores, corpus):
+        with printing.Doing(f"looking after {each.name}"):
+            done.append(installation.upkept(stores, each, rehearsal=dry_run))
+        if not as_json:
+            printing.upkeep(done[-1], dry_run=dry_run)
+    tables = [] if dry_run else stores.collecting.vacuum()
+    if as_json:
+        _print_json({"corpora": [asdict(each) for each in done], "vacuumed": tables})
+    else:
+        printing.vacuumed(tables)
 
 
 @main.command(epilog=examples("erase minutes/2019.md", "erase a.md --corpus notes --unblock"))

@@ -6,6 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 
+QUIET = frozenset({"unchanged", "waiting", "withheld", "blocked", "held_by_another_run"})
+"""Counts of what was found as it was."""
+
+
 class Health(StrEnum):
     """How something stands, from worst to best."""
 
@@ -63,7 +67,7 @@ class RunNode:
 
     @property
     def did_something(self) -> bool:
-        return bool(self.diff or any(self.did.values()))
+        return bool(self.diff or any(n for name, n in self.did.items() if name not in QUIET))
 
 
 @dataclass(frozen=True, slots=True)
