@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-
 QUIET = frozenset({"unchanged", "waiting", "withheld", "blocked", "held_by_another_run"})
 """Counts of what was found as it was."""
 
