@@ -29,6 +29,8 @@ from rag_assets.model import (
     DeadLetter,
     GenerationState,
     RunIdentity,
+    SourceStanding,
+    Wait,
     WithheldDeletion,
 )
 from rag_assets.operations.alerting import trial
@@ -52,6 +54,13 @@ class CorpusStanding:
     """How many have changed and are not yet served as they are now, by what is published."""
     published_generation: int | None
     generations: list[GenerationRecord]
+    waiting: int = 0
+    """All known changes that more work would bring to readers: what autoscaling goes by."""
+    oldest_waiting_s: float = 0.0
+    longest_wait: Wait | None = None
+    """The change that has waited longest: for work, if any does."""
+    source: SourceStanding | None = None
+    """When the source was last listed; None: nobody watches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +158,17 @@ def _corpus_standing(stores: wiring.Stores, name: str) -> CorpusStanding:
     living = stores.generations.living(name)
     published = [each for each in living if each.state is GenerationState.PUBLISHED]
     waiting = [stores.generations.unfinished(each).documents_waiting for each in published]
+    backlog = stores.waiting.backlog(name)
     return CorpusStanding(
         corpus=name,
         documents=stores.documents.live_documents(name),
         dead_letters=stores.documents.dead_letters(name),
         withheld_deletions=stores.documents.withheld(name),
         documents_waiting=sum(waiting),
+        waiting=backlog.changes,
+        oldest_waiting_s=backlog.oldest_s,
+        longest_wait=backlog.longest,
+        source=stores.sources.standing(name),
         published_generation=published[0].number if published else None,
         generations=stores.generations.history(name),
     )
@@ -232,6 +246,14 @@ def corpus_named(settings: Settings, name: str | None) -> Corpus:
     """A corpus from its defs.yaml; without a name, the only one there is."""
     corpora = {corpus.name: corpus for corpus in read_corpora(settings.defs)}
     return corpora[_one_of(list(corpora), name, place=str(settings.defs))]
+
+
+def corpora_to_keep(settings: Settings, stores: wiring.Stores, name: str | None) -> list[Corpus]:
+    """The corpora of the settings that the database holds; or the one named, which it must hold."""
+    stored = stored_corpora(stores)
+    if name is None:
+        return [each for each in read_corpora(settings.defs) if each.name in stored]
+    return [corpus_named(settings, stored_corpus(stores, name))]
 
 
 def upkept(stores: wiring.Stores, corpus: Corpus, *, rehearsal: bool = False) -> Upkeep:

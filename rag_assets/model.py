@@ -284,6 +284,11 @@ class Backlog:
         return sum(wait.changes for wait in self.waits if wait.cause in MOVING)
 
     @property
+    def longest(self) -> Wait | None:
+        """The longest of those that wait for work, else of all."""
+        return max(self.waits, key=lambda wait: (wait.cause in MOVING, wait.age_s), default=None)
+
+    @property
     def oldest_s(self) -> float:
         return max((wait.age_s for wait in self.waits if wait.cause in MOVING), default=0.0)
 

@@ -16,8 +16,9 @@ from rich.text import Text
 from rag_assets.corpus_file import Problem
 from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.evaluation.scoring import METRICS
-from rag_assets.installation import AlertTried, CorpusStanding, Standing, Verified
+from rag_assets.installation import AlertTried, CorpusStanding, Standing, Upkeep, Verified
 from rag_assets.model import (
+    MOVING,
     Answer,
     ChunkOrigin,
     Citation,
@@ -28,10 +29,12 @@ from rag_assets.model import (
     Receipt,
     Scores,
     SearchResult,
+    Wait,
     WhyWithheld,
     WithheldDeletion,
 )
 from rag_assets.operations.doctor import Finding
+from rag_assets.operations.freshness import lasting
 
 if TYPE_CHECKING:
     from rag_assets.lineage.graph import AssetNode, CorpusLineage, Lineage
@@ -272,6 +275,13 @@ def _corpus(found: CorpusStanding) -> None:
         _odd(f"and {more} more: `rag-assets dead-letters list {found.corpus}`")
     if waiting := found.documents_waiting:
         _odd(f"documents that wait to be served: {waiting}; run `rag-assets materialize`")
+    if found.longest_wait is not None and found.longest_wait.cause in MOVING:
+        _odd(_waits(found.longest_wait, found.waiting))
+    if found.source and found.source.error:
+        _odd(
+            f"the source cannot be listed since {_time(found.source.failing_since)} UTC:"
+            f" {found.source.error}"
+        )
     if withheld_now := found.withheld_deletions:
         _odd(f"deletions that are withheld: {len(withheld_now)}; {_way_out(withheld_now, found)}")
     _table(
@@ -288,6 +298,12 @@ def _corpus(found: CorpusStanding) -> None:
             for each in found.generations
         ),
     )
+
+
+def _waits(longest: Wait, waiting: int) -> str:
+    who = longest.doc_id or ("the corpus" if longest.bucket is None else f"bucket {longest.bucket}")
+    others = f"; changes that wait for work: {waiting}" if waiting > 1 else ""
+    return f"longest wait: {who}, {lasting(longest.age_s)} ({longest.cause}){others}"
 
 
 def _way_out(withheld_now: Sequence[WithheldDeletion], found: CorpusStanding) -> str:
@@ -407,6 +423,29 @@ def _damage(damage: Damage) -> None:
     named = ", ".join(damage.subjects[:NAMED])
     more = len(damage.subjects[NAMED:])
     say((f"    {named}{f' and {more} more' if more else ''}", "dim"))
+
+
+def upkeep(done: Upkeep, *, dry_run: bool) -> None:
+    """What was taken away, or would be."""
+    found = done.collected
+    counted = (
+        (len(done.generations), "generations"),
+        (found.texts, "texts"),
+        (found.chunks, "chunks"),
+        (found.embeddings, "embeddings"),
+        (done.log_rows, "old measurements"),
+    )
+    gone = ", ".join(f"{number:,} {what}" for number, what in counted if number) or "nothing"
+    say((done.corpus, "bold"), f": {gone} {'would go' if dry_run else 'taken away'}")
+    if found.elsewhere:
+        _odd("another upkeep is at work: texts, chunks and embeddings were left to it")
+    if found.busy:
+        _odd(f"in use just now, and left for the next upkeep: {found.busy:,}")
+
+
+def vacuumed(tables: Sequence[str]) -> None:
+    if tables:
+        say((f"vacuumed {', '.join(tables)}", "dim"))
 
 
 def receipt(found: Receipt) -> None:
