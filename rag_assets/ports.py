@@ -397,8 +397,8 @@ class TakenRows(Protocol):
     def contents(self, stage: str, doc_ids: Sequence[str]) -> dict[str, bytes]:
         """What these documents were when the rows were taken: the hash of their content."""
 
-    def offenders(self, query: str, *, most: int) -> list[tuple[str, int | None]]:
-        """Document and chunk of each row that a query gives."""
+    def offenders(self, stage: str, query: str, *, most: int) -> list[tuple[str, int | None]]:
+        """Document and chunk of each row that a query over a stage's rows gives."""
 
     def require(self) -> None:
         """Raises if the session has ended meanwhile."""

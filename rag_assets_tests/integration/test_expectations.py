@@ -220,7 +220,7 @@ def test_what_users_expect_is_judged_beside_the_defaults(judge: Judge) -> None:
         ),
         chunks=(
             query("SELECT ord, doc_id, tokens FROM {batch} WHERE doc_id LIKE 'deep%'"),
-            query("SELECT b.tokens FROM {batch} b WHERE b.doc_id LIKE 'deep%'"),
+            query("SELECT subselect.tokens FROM {batch} WHERE doc_id LIKE 'deep%'"),
             Expectation("expect_column_max_to_be_between", {"column": "tokens", "max_value": 3}),
         ),
     )

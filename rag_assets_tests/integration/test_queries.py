@@ -32,6 +32,7 @@ UTILITY = {
     ("embedded_server", "update_vector"),
     ("erasing", "vacuum"),
     ("expectations", "keep"),
+    ("expectations", "subselect"),
     ("index", "open_tables"),
     ("migrations", "create_group"),
     ("migrations", "create_login"),
@@ -40,7 +41,11 @@ UTILITY = {
 }
 """Statements that have no plan: they define, grant or lock."""
 
-FILLED_IN = {"{batch}": "documents", "{query}": "SELECT doc_id FROM documents", "{most}": "5"}
+FILLED_IN = {
+    "{batch}": "(SELECT doc_id, encode(content_hash, 'hex') AS content FROM documents) b",
+    "{query}": "SELECT doc_id FROM documents",
+    "{most}": "5",
+}
 """What stands for a stage's rows, and for what a user asks of them."""
 
 PLANNED = [each for each in NAMED if each not in UTILITY]

@@ -74,6 +74,10 @@ FULL JOIN (SELECT s.doc_id, s.bucket, c.ord, c.text_hash
                         AND c.chunker = %(chunker)s
            WHERE s.generation = %(generation)s) c ON c.doc_id = i.doc_id AND c.ord = i.ord;
 
+-- name: subselect
+-- What `{{batch}}` stands for in a query of the user's, as Great Expectations writes it.
+(SELECT * FROM {batch}) AS subselect;
+
 -- name: offenders
 -- Of the rows that a query of the user's gives, the ids alone: nothing else leaves the database.
 SELECT to_jsonb(r) ->> 'doc_id' AS doc_id, to_jsonb(r) ->> 'ord' AS ord

@@ -178,13 +178,13 @@ def _result_of_query(
     stage: str, expectation: Expectation, unexpected: int, taken: TakenRows
 ) -> ExpectationResult:
     """The rows that a query gives are only counted; which they are is asked for their ids alone."""
-    query = str(expectation.arguments[_QUERY]).format(batch=taken.batch(stage)).rstrip("; \t\r\n")
+    query = str(expectation.arguments[_QUERY]).rstrip("; \t\r\n")
     return ExpectationResult(
         expectation,
         met=not unexpected,
         rows=taken.rows[stage],
         unexpected=unexpected,
-        failing=tuple(taken.offenders(query, most=FAILING)) if unexpected else (),
+        failing=tuple(taken.offenders(stage, query, most=FAILING)) if unexpected else (),
     )
 
 

@@ -35,12 +35,15 @@ class RowsInSession:
         with self.connection.cursor(row_factory=tuple_row) as cursor:
             return dict(cursor.execute(asked, {"doc_ids": list(doc_ids)}).fetchall())
 
-    def offenders(self, query: str, *, most: int) -> list[tuple[str, int | None]]:
-        """The ids in what a user's query gives; none where it names no `doc_id`."""
+    def offenders(self, stage: str, query: str, *, most: int) -> list[tuple[str, int | None]]:
+        """The ids in what a user's query over a stage gives; none where it names no `doc_id`."""
         from psycopg.rows import tuple_row
-        from psycopg.sql import SQL, Literal
+        from psycopg.sql import SQL, Composed, Identifier, Literal
 
-        asked = SQL(_query("offenders")).format(query=_literal(query), most=Literal(most))
+        rows = SQL(_query("subselect").rstrip(";")).format(batch=Identifier(self.batch(stage)))
+        # A user's query counts as part of the program, as the file it stands in does.
+        filled = Composed([SQL(query.format(batch=rows.as_string(self.connection)))])
+        asked = SQL(_query("offenders")).format(query=filled, most=Literal(most))
         with self.connection.cursor(row_factory=tuple_row) as cursor:
             found = cursor.execute(asked).fetchall()
         return [(doc_id, int(ord_) if ord_ is not None else None) for doc_id, ord_ in found]
@@ -105,13 +108,6 @@ def _made_with(generation: Generation | None) -> dict[str, object]:
         "chunker": recipe.chunker,
         "embedder": recipe.embedder,
     }
-
-
-def _literal(query: str) -> "Composed":
-    """A user's query counts as part of the program, as the file it stands in does."""
-    from psycopg.sql import SQL, Composed
-
-    return Composed([SQL(query)])
 
 
 def _query(name: str) -> LiteralString:
