@@ -3,18 +3,22 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 
 from rag_assets import wiring
 from rag_assets.adapters.expectations import DataDocs, GreatExpectations
 from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
+from rag_assets.components.corpus import corpus_definitions
 from rag_assets.corpus_file.expecting import COLUMNS, EXPECTATIONS, QUERY, check_arguments
 from rag_assets.errors import DatabaseError
+from rag_assets.materializing import materialize
 from rag_assets.model import (
     Corpus,
     Expectation,
@@ -23,9 +27,11 @@ from rag_assets.model import (
     QualitySettings,
     StageResult,
 )
+from rag_assets.publishing import Publisher
+from rag_assets.resources import key_of
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
-from rag_assets_tests.integration.flow import RUN, Chain, value
+from rag_assets_tests.integration.flow import RUN, Chain, rows, value
 
 CANARY = "chrysoprase"
 """A word that stands in texts, titles and headings, and must stand nowhere else."""
@@ -414,3 +420,105 @@ def test_the_columns_that_a_file_may_name_are_those_of_the_rows(chain: Chain) ->
         for stage in stages:
             found = taken.connection.execute(f"SELECT * FROM {taken.batch(stage)}".encode())
             assert tuple(column.name for column in found.description or ()) == COLUMNS[stage]
+
+
+# --- in Dagster ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("RAG_ASSETS_HOME", str(home))
+    monkeypatch.setenv("RAG_ASSETS_DATABASE_URL", database.owner)
+    monkeypatch.setenv("RAG_ASSETS_WRITER_URL", database.writer)
+    monkeypatch.setenv("RAG_ASSETS_READER_URL", database.reader)
+
+
+def checked_in_dagster(
+    corpus: Corpus, instance: dg.DagsterInstance, *assets: str
+) -> dict[str, dg.AssetCheckEvaluation]:
+    """Asset to the result of its check, of the nightly checks that are asked for."""
+    keys = [dg.AssetCheckKey(key_of(corpus, asset), "expectations") for asset in assets]
+    job = dg.define_asset_job("judged", selection=dg.AssetSelection.checks(*keys))
+    defs = dg.Definitions.merge(corpus_definitions(corpus), dg.Definitions(jobs=[job]))
+    result = defs.resolve_job_def("judged").execute_in_process(instance=instance)
+    return {each.asset_key.path[-1]: each for each in result.get_asset_check_evaluations()}
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_is_not_as_expected_is_reported_quarantined_and_only_then_published(
+    corpus: Corpus, folder: Path, database: DatabaseUrls
+) -> None:
+    for name in ("roof", "garden", "cellar"):
+        (folder / f"{name}.md").write_text(f"# The {name}\n\nThe {name} is looked after in May.\n")
+    (folder / "stub.md").write_text("To do.\n")
+    long_enough = replace(between("characters", min_value=20), quarantine=True)
+    expected = ExpectationSettings(
+        required=True,
+        documents=(long_enough,),
+        index=(between("words", min_value=3, severity="info"),),
+    )
+    corpus = replace(corpus, expectations=expected)
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = materialize(corpus, instance=instance, buckets=range(4))
+        night = checked_in_dagster(corpus, instance, "raw_documents", "vector_index")
+        second = materialize(corpus, instance=instance, buckets=range(4))
+        (last,) = checked_in_dagster(corpus, instance, "raw_documents").values()
+
+    assert first.failure is not None
+    assert "Expected of its documents: expect_column_values_to_be_between" in first.failure
+    assert "expectations" not in {check.check for check in [*first.checks, *second.checks]}
+    found, index = night["raw_documents"], night["vector_index"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert (index.passed, index.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "Quarantined, and out of the index with the next run: 1" in str(found.description)
+    seen = {name: each.value for name, each in found.metadata.items()}
+    assert (seen["rows"], seen["failing"], seen["quarantined"]) == (4, ["stub.md"], ["stub.md"])
+    assert Path(str(seen["data_docs/file"])).as_uri() == seen["data_docs"]
+    assert "stub.md" in Path(str(seen["data_docs/file"])).read_text("utf-8")
+    assert second.failure is None
+    served = rows(database.writer, "SELECT doc_id FROM indexed_documents ORDER BY doc_id")
+    assert [each["doc_id"] for each in served] == ["cellar.md", "garden.md", "roof.md"]
+    assert last.passed
+    assert last.metadata["rows"].value == 3
+
+
+def test_what_is_quarantined_stays_so_until_it_is_expected_no_more(
+    chain: Chain, home: Path
+) -> None:
+    publisher = publisher_of(chain, home, replace(between("tokens", max_value=50), quarantine=True))
+    kept_out = [publisher.keep_out(chain.newest, each, RUN) for each in found_by(publisher, chain)]
+    chain.run()
+    again = [publisher.keep_out(chain.newest, each, RUN) for each in found_by(publisher, chain)]
+    chain.run()
+
+    assert (kept_out, again) == ([["long.md"]], [[]])
+    assert served_by(chain) == {"b.md", "deep.md", "same.md"}
+    nothing_more = publisher_of(chain, home)
+    for each in found_by(nothing_more, chain):
+        nothing_more.keep_out(chain.newest, each, RUN)
+    chain.run()
+    assert served_by(chain) == {"b.md", "deep.md", "long.md", "same.md"}
+
+
+def test_so_many_at_once_are_not_quarantined(database: DatabaseUrls, corpus: Corpus) -> None:
+    chain = chain_of(database, corpus, **{f"n{number}": f"The {number}.\n" for number in range(12)})
+    publisher = publisher_of(chain, None, replace(between("tokens", min_value=50), quarantine=True))
+
+    (found,) = found_by(publisher, chain)
+
+    assert len(found.unmet[0].failing) == 12
+    assert publisher.keep_out(chain.newest, found, RUN) == []
+
+
+def publisher_of(chain: Chain, home: Path | None, *expected: Expectation) -> Publisher:
+    """Of the corpus, with this expected of its chunks."""
+    settings = ExpectationSettings(chunks=expected)
+    return Publisher(replace(chain.corpus, expectations=settings), chain.urls, home)
+
+
+def found_by(publisher: Publisher, chain: Chain) -> list[StageResult]:
+    return publisher.expected(chain.newest, RUN, stages=["chunks"])
+
+
+def served_by(chain: Chain) -> set[str]:
+    return {each["doc_id"] for each in rows(chain.urls.writer, "SELECT doc_id FROM index_1")}
