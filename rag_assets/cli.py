@@ -518,6 +518,50 @@ def drop_dead_letters(*, corpus: str, doc_ids: tuple[str, ...], every: bool) -> 
     _refuse_missing(name, doc_ids, dropped)
 
 
+@main.group(
+    epilog=examples("quarantine list handbook", "quarantine release handbook minutes/2019.md")
+)
+def quarantine() -> None:
+    """Look after documents that break a rule of quality and are kept out of the index."""
+
+
+@quarantine.command(name="list", epilog=examples("quarantine list handbook --json"))
+@required_corpus
+@json_option
+def list_quarantine(*, corpus: str, as_json: bool) -> None:
+    """Show which documents of CORPUS are in quarantine, and which rule each of them breaks.
+
+    Those that were released are shown too.
+    """
+    from rag_assets import printing
+
+    stores, name = _stored(corpus)
+    found = stores.quality.verdicts(name, quarantined=True)
+    _print_json([asdict(each) for each in found]) if as_json else printing.quarantine(found, name)
+
+
+@quarantine.command(name="release", epilog=examples("quarantine release handbook minutes/2019.md"))
+@required_corpus
+@click.argument("doc_id", type=TEXT)
+def release_from_quarantine(*, corpus: str, doc_id: str) -> None:
+    """Let the present content of a document through, whatever rule it breaks.
+
+    The next run serves it. When its content changes, it is judged like any other. Exit code 1 if
+    the document is not in quarantine.
+    """
+    stores, name = _stored(corpus)
+    rules = stores.quality.release(name, doc_id, _command_run("quarantine-release"))
+    if not rules:
+        raise UnknownDocumentError(
+            f"{doc_id} is not in quarantine in {name}; nothing was changed. `rag-assets quarantine"
+            f" list {name}` names the documents that are."
+        )
+    click.echo(
+        f"Released {doc_id} of {name}, though it breaks {', '.join(rules)}: `rag-assets materialize"
+        f" {name}` serves it."
+    )
+
+
 @main.command(name="approve-deletions", epilog=examples("approve-deletions handbook --up-to 120"))
 @required_corpus
 @click.option(
@@ -576,6 +620,31 @@ def verify(*, corpus: str | None, repair: bool, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(each) for each in found])
     if any(each.left for each in found):
+        raise SystemExit(FAILED)
+
+
+@main.command(epilog=examples("expect", "expect handbook --generation 2"))
+@optional_corpus
+@click.option("--generation", type=int, help="Which one. [default: the newest complete one]")
+@json_option
+def expect(*, corpus: str | None, generation: int | None, as_json: bool) -> None:
+    """Judge what is expected of the rows of CORPUS.
+
+    By Great Expectations, in the database: what is always expected, and the `expectations` of the
+    corpus. Writes pages that show the results. Nothing is quarantined. Exit code 1 if something
+    does not hold that is more than a warning.
+    """
+    from rag_assets import printing
+
+    publisher = _publisher(corpus)
+    chosen = publisher.newest() if generation is None else publisher.living_one(generation)
+    with printing.Doing(f"judging {publisher.corpus.name}"):
+        found = publisher.expected(chosen, _command_run("expect"))
+    if as_json:
+        _print_json([asdict(each) for each in found])
+    else:
+        printing.expected(found)
+    if any(not each.warns_only for stage in found for each in stage.unmet):
         raise SystemExit(FAILED)
 
 

@@ -54,6 +54,8 @@ class CorpusStanding:
     """How many have changed and are not yet served as they are now, by what is published."""
     published_generation: int | None
     generations: list[GenerationRecord]
+    quarantined: int = 0
+    """Documents that break a rule of quality and are kept out of the index."""
     waiting: int = 0
     """All known changes that more work would bring to readers: what autoscaling goes by."""
     oldest_waiting_s: float = 0.0
@@ -171,6 +173,7 @@ def _corpus_standing(stores: wiring.Stores, name: str) -> CorpusStanding:
         source=stores.sources.standing(name),
         published_generation=published[0].number if published else None,
         generations=stores.generations.history(name),
+        quarantined=stores.quality.tally(name).quarantined,
     )
 
 

@@ -26,9 +26,11 @@ from rag_assets.model import (
     Damage,
     DeadLetter,
     Hit,
+    QualityVerdict,
     Receipt,
     Scores,
     SearchResult,
+    StageResult,
     Wait,
     WhyWithheld,
     WithheldDeletion,
@@ -246,6 +248,22 @@ def verdict(found: Verdict) -> None:
         say(f"  {reason}")
 
 
+def expected(found: Sequence[StageResult]) -> None:
+    for stage in found:
+        met = len(stage.results) - len(stage.unmet)
+        say(f"{stage.stage}: ", (f"{met} of {len(stage.results)} expectations hold", _mood(stage)))
+        for each in stage.unmet:
+            say(f"  {each.sentence}")
+        if stage.page:
+            say((f"  {stage.page}", "dim"))
+
+
+def _mood(stage: StageResult) -> str:
+    if not stage.unmet:
+        return "good"
+    return "odd" if all(each.warns_only for each in stage.unmet) else "bad"
+
+
 # --- the installation --------------------------------------------------------------------------
 
 
@@ -273,6 +291,8 @@ def _corpus(found: CorpusStanding) -> None:
         _odd(letter.reason)
     if more := len(found.dead_letters[NAMED:]):
         _odd(f"and {more} more: `rag-assets dead-letters list {found.corpus}`")
+    if found.quarantined:
+        _odd(f"in quarantine: {found.quarantined}; see `rag-assets quarantine list {found.corpus}`")
     if waiting := found.documents_waiting:
         _odd(f"documents that wait to be served: {waiting}; run `rag-assets materialize`")
     if found.longest_wait is not None and found.longest_wait.cause in MOVING:
@@ -376,6 +396,28 @@ def dead_letter(found: Sequence[DeadLetter]) -> None:
             ("content hash", letter.content_hash.hex() if letter.content_hash else "-"),
         ):
             say(f"  {name:<13} {value}")
+
+
+def quarantine(found: Sequence[QualityVerdict], corpus: str) -> None:
+    """One line for each rule that a document breaks."""
+    if not found:
+        say(f"No document of {corpus} is in quarantine.")
+        return
+    _table(
+        ("document", "rule", "stage", "since (UTC)", "released", "figures"),
+        (
+            (
+                each.doc_id,
+                each.rule,
+                each.stage,
+                _time(each.first_seen_at),
+                "yes" if each.released else "-",
+                ", ".join(f"{name} {value:g}" for name, value in each.figures.items()),
+            )
+            for each in found
+        ),
+    )
+    say((f"`rag-assets quarantine release {corpus} DOC_ID` lets a content through", "dim"))
 
 
 def _time(moment: datetime | None) -> str:
