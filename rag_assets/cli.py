@@ -522,7 +522,7 @@ def drop_dead_letters(*, corpus: str, doc_ids: tuple[str, ...], every: bool) -> 
     epilog=examples("quarantine list handbook", "quarantine release handbook minutes/2019.md")
 )
 def quarantine() -> None:
-    """Look after documents that break a rule of quality and are kept out of the index."""
+    """Look after documents that break a rule of quality."""
 
 
 @quarantine.command(name="list", epilog=examples("quarantine list handbook --json"))
