@@ -44,7 +44,8 @@ bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… 
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(FOLDER),--folder "$(FOLDER)") --dagster
 
-latency: venv ## Measure how long it takes from touching a file until it is found
+latency: venv ## Measure a look at the source, and from touching a file until it is found
+	@$(RUN) benchmarks.source_look
 	@$(RUN) benchmarks.touch_to_searchable $(ARGS)
 
 soak: venv ## Try random faults for MINUTES=30; SEED=… tries one again, as it was

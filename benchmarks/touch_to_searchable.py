@@ -65,7 +65,7 @@ class Touch:
 @contextmanager
 def platform(folder: Path, home: Path) -> Iterator[dg.DagsterInstance]:
     """All that `rag-assets up` starts, watching the folder."""
-    corpus = home / "defs" / CORPUS
+    corpus = home.parent / "defs" / CORPUS
     corpus.mkdir(parents=True)
     (corpus / "defs.yaml").write_text(DEFS.format(folder=folder))
     os.environ |= {
@@ -155,7 +155,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder, home = Path(made, "documents"), Path(made, "home")
         shutil.copytree(chosen.folder, folder)
-        home.mkdir()
         with platform(folder, home) as instance:
             touches = list(measured(folder, instance, number=chosen.touches))
     return shown(touches)
