@@ -147,7 +147,8 @@ class _Follower(logging.Handler):
         values: dict[str, Any] = {
             name: value.value for name, value in materialization.metadata.items()
         }
-        self._rows[asset] = self._rows.get(asset, 0) + int(values.get("dagster/row_count", 0))
+        rows = values.get("dagster/partition_row_count", values.get("dagster/row_count", 0))
+        self._rows[asset] = self._rows.get(asset, 0) + int(rows)
         self.report.scores |= {
             name.removeprefix("mean/"): float(value)
             for name, value in values.items()

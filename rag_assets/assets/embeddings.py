@@ -8,7 +8,7 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
-from rag_assets.assets.reporting import cost_of_run, report
+from rag_assets.assets.reporting import ROWS, cost_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
 from rag_assets.indexing.embedding import Embedded, embed
@@ -80,7 +80,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
             rules = judgings(generation.recipe, corpus.quality, [QualityStage.EMBEDDINGS])
             judged += stores.quality.judge(corpus.name, rules, buckets, run)
         counts = stores.embeddings.counts(generations[-1], buckets)
-        rows = {bucket: {"dagster/row_count": counts.get(bucket, 0)} for bucket in buckets}
+        rows = {bucket: {ROWS: counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
         cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
         did_here = _figures(did) | {"run/verdicts_changed": judged}

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.reporting import diff_of_run, report
+from rag_assets.assets.reporting import ROWS, diff_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.indexing.observing import BucketObserved, observe
 from rag_assets.indexing.quality import judgings_of_parsers
@@ -81,8 +81,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         report(context, corpus, rows, changes)
         return dg.MaterializeResult(
             metadata={
-                **_totals(found.values()),
                 **diff_of_run(changes),
+                **_totals(found.values()),
                 "run/held_by_another_run": len(buckets) - len(found),
                 "run/verdicts_changed": judged,
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
@@ -97,7 +97,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
 def _row(seen: BucketObserved | None, counts: Mapping[str, int] | None) -> dict[str, int | bool]:
     if seen is None:
         return {"held_by_another_run": True}
-    return {"dagster/row_count": (counts or {}).get("live", 0), **_seen(seen)}
+    return {ROWS: (counts or {}).get("live", 0), **_seen(seen)}
 
 
 def _seen(seen: BucketObserved) -> dict[str, int]:

@@ -11,6 +11,9 @@ from rag_assets.model import Change, Corpus, ModelCost, bucket_key
 NAMED = 50
 """How many documents of a change are named."""
 
+ROWS = "dagster/partition_row_count"
+"""How many rows a bucket has; `dagster/row_count` is for all of an asset."""
+
 Told = dict[str, dg.MetadataValue[Any]]
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.index import Merged
-from rag_assets.assets.reporting import changes_of, diff_of_run, report
+from rag_assets.assets.reporting import ROWS, changes_of, diff_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.indexing.quality import judgings
 from rag_assets.model import Change, Corpus
@@ -64,14 +64,17 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         rows = {bucket: _bucket(generations[-1].number, each) for bucket, each in merged.items()}
         report(context, corpus, rows, changes)
         did = {f"run/{name}": number for name, number in totals.items()}
-        return dg.MaterializeResult(metadata={**did, **diff_of_run(changes)})
+        all_rows = stores.generations.content(generations[-1].number).chunks
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": all_rows, **diff_of_run(changes), **did}
+        )
 
     return vector_index
 
 
 def _bucket(generation: int, merged: Merged) -> dict[str, int]:
     return {
-        "dagster/row_count": merged.chunks,
+        ROWS: merged.chunks,
         "documents": merged.documents,
         "waiting": merged.waiting,
         "kept": merged.kept,

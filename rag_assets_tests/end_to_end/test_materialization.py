@@ -13,6 +13,7 @@ from rag_assets.assets import (
     chunks,
     embeddings,
     eval_scores,
+    pipeline_metrics,
     published_index,
     raw_documents,
     vector_index,
@@ -97,6 +98,7 @@ def test_one_run_leads_from_the_source_to_a_cited_answer(
         "vector_index",
         "eval_scores",
         "published_index",
+        "pipeline_metrics",
     ]
     assert [check.check for check in report.checks if not check.passed] == []
     answer = asked("When are the roses watered?", database)
@@ -285,7 +287,7 @@ def test_each_bucket_of_an_asset_has_its_own_row_count(
         ).records
         materialization = records[0].asset_materialization
         assert materialization is not None
-        rows += int(str(materialization.metadata["dagster/row_count"].value))
+        rows += int(str(materialization.metadata["dagster/partition_row_count"].value))
     assert rows == len(PAGES)
 
 
@@ -308,6 +310,7 @@ TABLES = {
     "index_1": vector_index,
     "evaluation_results": eval_scores,
     "published_index": published_index,
+    "pipeline_metrics": pipeline_metrics,
 }
 
 
