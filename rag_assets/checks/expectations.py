@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.checks.shape import NAMED
+from rag_assets.checks.shape import NAMED, marks
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import Corpus, ExpectationResult, StageResult
-from rag_assets.resources import NIGHTLY_KEY, Platform, key_of, run_of
+from rag_assets.resources import Platform, key_of, run_of
 
 NAME = "expectations"
 ASSETS: Mapping[str, str] = {
@@ -61,7 +61,7 @@ def _spec(corpus: Corpus, asset: str) -> dg.AssetCheckSpec:
         asset=key_of(corpus, asset),
         description="The rows are as Great Expectations is told to expect them: by default, and by"
         " the `expectations` of the corpus.",
-        metadata={NIGHTLY_KEY: True},
+        metadata=marks(NAME, nightly=True),
     )
 
 

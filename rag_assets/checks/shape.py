@@ -55,7 +55,7 @@ def corpus_inquiry(
             name=name,
             description=description,
             blocking=blocking,
-            metadata=_metadata(name, nightly=nightly),
+            metadata=marks(name, nightly=nightly),
         )
         def check(
             context: dg.AssetCheckExecutionContext, platform: Platform
@@ -70,8 +70,8 @@ def corpus_inquiry(
     return made
 
 
-def _metadata(name: str, *, nightly: bool) -> dict[str, str | bool]:
-    """With the page that says what to do when it fails."""
+def marks(name: str, *, nightly: bool = False) -> dict[str, str | bool]:
+    """The metadata of a check: the page that says what to do, and whether it waits for the night."""
     runbook = {RUNBOOK_KEY: f"docs/runbooks/{runbook_of(kind_of_check(name))}"}
     return {**runbook, NIGHTLY_KEY: True} if nightly else {**runbook}
 
