@@ -1,5 +1,6 @@
 """What is expected of the rows of each stage is judged in the database, and nothing leaks."""
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from rag_assets import wiring
 from rag_assets.adapters.expectations import DataDocs, GreatExpectations
 from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
+from rag_assets.cli import main
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.corpus_file.expecting import COLUMNS, EXPECTATIONS, QUERY, check_arguments
 from rag_assets.errors import DatabaseError
@@ -480,6 +483,30 @@ def test_what_is_not_as_expected_is_reported_quarantined_and_only_then_published
     assert [each["doc_id"] for each in served] == ["cellar.md", "garden.md", "roof.md"]
     assert last.passed
     assert last.metadata["rows"].value == 3
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_command_says_what_does_not_hold_and_where_the_page_is(
+    chain: Chain, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "defs" / "notes"
+    notes.mkdir(parents=True)
+    expected = "documents: [{expect: expect_column_max_to_be_between, column: pages, max_value: 9}]"
+    settings = f"buckets: 2\n  source: {{local_files: {{path: .}}}}\n  expectations: {{{expected}}}"
+    text = f"type: rag_assets.components.Corpus\nattributes:\n  {settings}\n"
+    (notes / "defs.yaml").write_text(text)
+    monkeypatch.setenv("RAG_ASSETS_DEFS", str(tmp_path / "defs"))
+
+    sound = CliRunner().invoke(main, ["expect", "notes"])
+    (notes / "defs.yaml").write_text(text.replace("max_value: 9", "max_value: -1"))
+    broken = CliRunner().invoke(main, ["expect", "notes", "--json"])
+
+    assert sound.exit_code == 0, sound.output
+    assert "documents: 8 of 8 expectations hold" in sound.stdout
+    assert str(home / "data_docs" / "notes") in sound.stdout
+    assert broken.exit_code == 1
+    documents, *_ = json.loads(broken.stdout)
+    assert [each["met"] for each in documents["results"]] == [*[True] * 7, False]
 
 
 def test_what_is_quarantined_stays_so_until_it_is_expected_no_more(
