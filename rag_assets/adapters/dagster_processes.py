@@ -131,6 +131,11 @@ class DagsterProcesses:
         return self._folder.path / "dagster"
 
     @property
+    def has_history(self) -> bool:
+        """Whether any run was ever recorded here."""
+        return (self.home / "history").is_dir()
+
+    @property
     def log(self) -> Path:
         return self._folder.path / "dagster.log"
 
@@ -234,6 +239,8 @@ class DagsterProcesses:
             "RAG_ASSETS_HOME": str(self._folder.path),
             "DAGSTER_HOME": str(self.home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
+            # Beside threads for sensors: a large bucket takes more than a minute to list.
+            "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
             "PYTHONUNBUFFERED": "1",
             MARK: mark,
         }
