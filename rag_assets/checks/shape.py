@@ -71,7 +71,7 @@ def corpus_inquiry(
 
 
 def marks(name: str, *, nightly: bool = False) -> dict[str, str | bool]:
-    """The metadata of a check: the page that says what to do, and whether it waits for the night."""
+    """The metadata of a check: the page that says what to do, and whether it is nightly."""
     runbook = {RUNBOOK_KEY: f"docs/runbooks/{runbook_of(kind_of_check(name))}"}
     return {**runbook, NIGHTLY_KEY: True} if nightly else {**runbook}
 
