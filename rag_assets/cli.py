@@ -154,6 +154,10 @@ def up(*, database_only: bool) -> None:
         installation.valid_corpora(settings)
         dagster = installation.dagster_of(settings)
         with printing.Doing("starting the Dagster UI and daemon"):
+            if dagster.has_history and not dagster.status().pids:
+                from rag_assets import materializing  # it costs seconds, and is seldom needed here
+
+                materializing.end_lost_runs(dagster.home)
             dagster.start()
         click.echo(f"The Dagster UI is up: {dagster.status().url}")
         click.echo("`rag-assets down` (or `make down`) stops all of it.")

@@ -20,6 +20,11 @@ from rag_assets.resources import WAIT_TAG
 
 PROCESS = "rag_assets/process"
 """The tag of a run that names the process which does it."""
+BEGUN = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 INTERRUPTION = "DagsterExecutionInterruptedError"
 
 
@@ -204,6 +209,24 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         if PROCESS in run.tags and _has_gone(run.tags[PROCESS]):
             instance.report_run_failed(run, "The process of this run was killed.")
+
+
+def end_lost_runs(home: Path) -> int:
+    """Where nothing of Dagster runs, nothing of what it began does: it was ended with the machine.
+
+    Nobody else would ever say so, and such runs would hold their buckets and their places in the
+    queue for ever. Dagster begins those again that have attempts left.
+    """
+    with instance_of(home) as instance:
+        _end_killed_runs(instance)
+        lost = instance.get_runs(dg.RunsFilter(statuses=list(BEGUN)))
+        lost = [run for run in lost if PROCESS not in run.tags]
+        for run in lost:
+            if run.status is dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run)
+            else:
+                instance.report_run_failed(run, "The machine, or all of Dagster, was switched off.")
+    return len(lost)
 
 
 def _name_of(process: psutil.Process) -> str:
