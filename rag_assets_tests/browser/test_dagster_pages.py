@@ -1,22 +1,45 @@
-"""What users see of the sample corpus in Dagster's own pages, and what their clicks do."""
+"""What users see of a corpus in Dagster's own pages and in ours, and what their clicks do."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from rag_assets.model import bucket_key, bucket_of
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
+ALBUM = os.environ.get("RAG_ASSETS_SCREENSHOTS")
+"""A folder for the pictures of the pages; without it they stay with those of the tests."""
+BUCKETS = 4
+DOCUMENTS = {
+    "boat.md": "# The boat\n\nThe harbour master keeps the key of the boat in a red tin.\n",
+    "bees.md": "# The bees\n\nThe beekeeper moves both hives behind the orchard in October.\n",
+    "well.md": "# The well\n\nA bucket of water from the well weighs eleven kilograms.\n",
+    "oven.md": "# The oven\n\nBread is baked on Fridays, before the church bell rings.\n",
+    "roof.md": "# The roof\n\nThe slater mends the northern side of the roof each spring.\n",
+}
+CORPUS = """\
+type: rag_assets.components.Corpus
+attributes:
+  description: What the house should know. <script>document.title = 'run'</script>
+  owners: [team:house]
+  source: {local_files: {path: ../../documents}}
+  buckets: 4
+"""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
     "--disable-background-networking",
@@ -34,6 +57,7 @@ ASSETS = (
     "vector_index",
     "eval_scores",
     "published_index",
+    "pipeline_metrics",
 )
 BACKFILL = """
 query ($id: String!) {
@@ -47,16 +71,25 @@ NEWEST_BACKFILL = """
 """
 
 
+Photograph = Callable[..., None]
+
+
 class Platform:
     """`rag-assets` on a home of its own, and the interface that Dagster's pages use themselves."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.documents = folder / "documents"
         self._environ = os.environ | {
-            "RAG_ASSETS_HOME": str(home),
-            "RAG_ASSETS_DEFS": str(ROOT / "rag_assets" / "defs"),
+            "RAG_ASSETS_HOME": str(folder / "home"),
+            "RAG_ASSETS_DEFS": str(folder / "defs"),
             "RAG_ASSETS_PORT": str(port),
         }
+        for made in (self.documents, folder / "home", folder / "defs" / "house"):
+            made.mkdir(parents=True)
+        (folder / "defs" / "house" / "defs.yaml").write_text(CORPUS)
+        for name, text in DOCUMENTS.items():
+            (self.documents / name).write_text(text)
 
     def run(self, *words: str) -> str:
         done = subprocess.run(
@@ -77,14 +110,27 @@ class Platform:
         assert "errors" not in body, body
         return body["data"]
 
+    def wait_until_served(self, documents: int, *, within_s: float = 300) -> None:
+        """Until what stands in the folder is what readers see; nobody runs anything for it."""
+        give_up = time.monotonic() + within_s
+        while True:
+            corpora = json.loads(self.run("status", "--json"))["corpora"]
+            if corpora and corpora[0]["published_generation"] is not None:
+                (generation,) = corpora[0]["generations"]
+                served = generation["documents"] == corpora[0]["documents"] == documents
+                if served and not corpora[0]["documents_waiting"]:
+                    return
+            assert time.monotonic() < give_up, f"still {corpora} after {within_s} s"
+            time.sleep(2)
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """Everything up, and the sample corpus materialized."""
-    platform = Platform(tmp_path_factory.mktemp("home"), free_port())
+    """Everything up; what was in the folder has found its way to the readers by itself."""
+    platform = Platform(tmp_path_factory.mktemp("platform"), free_port())
     try:
         platform.run("up")
-        platform.run("materialize", "handbook")
+        platform.wait_until_served(len(DOCUMENTS))
         yield platform
     finally:
         platform.run("down")
@@ -128,11 +174,23 @@ def page(browser: Browser, platform: Platform, tmp_path: Path) -> Iterator[Page]
 
 
 @pytest.fixture
+def photograph(tmp_path: Path) -> Callable[..., None]:
+    """Keeps a picture of a page, of all of it or of what fits into the window."""
+
+    def photographs(page: Page, name: str, *, whole: bool = False) -> None:
+        folder = Path(ALBUM) if ALBUM else tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=folder / f"{name}.png", full_page=whole)
+
+    return photographs
+
+
+@pytest.fixture
 def lineage(page: Page, platform: Platform) -> Page:
     """The graph of the corpus."""
     query = "{ workspaceOrError { ... on Workspace { locationEntries { name } } } }"
     (location,) = platform.ask(page, query)["workspaceOrError"]["locationEntries"]
-    page.goto(f"/locations/{location['name']}/asset-groups/handbook/lineage")
+    page.goto(f"/locations/{location['name']}/asset-groups/house/lineage")
     return page
 
 
@@ -140,40 +198,154 @@ def seen(page: Page, text: str) -> None:
     expect(page.get_by_text(text, exact=True).first).to_be_visible()
 
 
-def test_the_lineage_page_shows_a_corpus_from_its_source_to_its_readers(lineage: Page) -> None:
+def test_the_lineage_page_shows_a_corpus_from_its_source_to_its_readers(
+    lineage: Page, photograph: Photograph
+) -> None:
     for name in ASSETS:
         seen(lineage, name)
+    photograph(lineage, "dagster_lineage")
 
 
-def test_an_asset_says_what_it_is_and_what_its_last_run_did(page: Page) -> None:
-    page.goto("/assets/handbook/vector_index")
+def test_an_asset_says_what_it_is_and_what_its_last_run_did(
+    page: Page, photograph: Photograph
+) -> None:
+    page.goto("/assets/house/vector_index")
 
-    for text in ("Latest materialization", "Row count", "Upstream assets", "Downstream assets"):
+    for text in ("Latest materialization", "Row count", "Columns", "rag_assets.indexed_documents"):
         seen(page, text)
-    expect(page.get_by_role("link", name="handbook / embeddings").first).to_be_visible()
-    expect(page.get_by_role("link", name="handbook / eval_scores").first).to_be_visible()
+    for text in ("Upstream assets", "Downstream assets", "diff"):
+        seen(page, text)
+    expect(page.get_by_role("link", name="house / embeddings").first).to_be_visible()
+    expect(page.get_by_role("link", name="house / eval_scores").first).to_be_visible()
+    photograph(page, "dagster_asset")
 
 
 def test_the_description_of_an_asset_is_prose(page: Page) -> None:
-    page.goto("/assets/handbook/vector_index")
+    page.goto("/assets/house/vector_index")
 
     expect(page.get_by_text("The table that is searched").first).to_be_visible()
     expect(page.locator("pre, code")).to_have_count(0)
 
 
-def test_every_bucket_of_the_index_is_there(page: Page) -> None:
-    page.goto("/assets/handbook/vector_index?view=partitions")
+def test_every_bucket_of_the_index_is_there(page: Page, photograph: Photograph) -> None:
+    page.goto("/assets/house/vector_index?view=partitions")
 
-    seen(page, "Materialized (16)")
+    seen(page, f"Materialized ({BUCKETS})")
     seen(page, "Failed (0)")
     seen(page, "Missing (0)")
+    photograph(page, "dagster_partitions")
 
 
-def test_the_checks_of_an_asset_have_passed(page: Page) -> None:
-    page.goto("/assets/handbook/vector_index?view=checks")
+def test_the_checks_of_an_asset_have_passed(page: Page, photograph: Photograph) -> None:
+    page.goto("/assets/house/vector_index?view=checks&checkDetail=matches_manifest")
 
     seen(page, "matches_manifest")
     seen(page, "Passed")
+    photograph(page, "dagster_checks")
+
+
+def test_an_asset_that_was_just_materialized_is_fresh(page: Page, photograph: Photograph) -> None:
+    page.goto("/assets/house/raw_documents")
+
+    seen(page, "Freshness policy")
+    expect(page.get_by_text("Passing", exact=True).first).to_be_visible(timeout=120_000)
+    page.goto("/assets/house/raw_documents?view=checks&checkDetail=source_freshness")
+    seen(page, "source_freshness")
+    seen(page, "Passed")
+    photograph(page, "dagster_freshness")
+
+
+def test_sensors_and_schedules_run_without_anybody_starting_them(
+    page: Page, photograph: Photograph
+) -> None:
+    page.goto("/automation")
+
+    for name in ("source", "repair", "watch", "reconciliation", "quality", "upkeep"):
+        seen(page, f"house_{name}")
+    switches = page.get_by_role("switch").or_(page.locator("input[type=checkbox][checked]"))
+    expect(switches.first).to_be_attached()
+    photograph(page, "dagster_automation")
+
+
+def test_a_file_that_changes_runs_its_bucket_and_the_ui_names_it(
+    page: Page, platform: Platform, photograph: Photograph
+) -> None:
+    text = "# The garden\n\nThe gardener waters the roses each Tuesday evening.\n"
+    (platform.documents / "garden.md").write_text(text)
+    (platform.documents / "boat.md").write_text(DOCUMENTS["boat.md"] + "\nIt leaks.\n")
+    platform.wait_until_served(len(DOCUMENTS) + 1)
+
+    page.goto("/runs")
+    expect(page.get_by_role("link", name="house_source").first).to_be_visible()
+    photograph(page, "dagster_runs")
+    bucket = bucket_key(bucket_of("garden.md", BUCKETS), BUCKETS)
+    page.goto(f"/assets/house/raw_documents?view=partitions&partition={bucket}")
+    expect(page.get_by_role("cell", name=re.compile(r"garden\.md")).first).to_be_visible()
+    photograph(page, "dagster_diff")
+
+
+# --- the page that needs no server ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("page") / "lineage.html"
+    platform.run("lineage", "--html", str(file))
+    return file
+
+
+@pytest.mark.parametrize("width", [1440, 390], ids=["wide", "narrow"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_exported_page_shows_everything_and_asks_for_nothing(
+    browser: Browser,
+    exported: Path,
+    photograph: Photograph,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page, asked, said = context.new_page(), list[str](), list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+
+    page.goto(exported.as_uri())
+
+    assert asked == [exported.as_uri()]
+    assert said == []
+    assert page.title() == "Lineage of house"
+    expect(page.get_by_text("<script>document.title = 'run'</script>")).to_be_visible()
+    for name in ASSETS:
+        expect(page.locator("article h3", has_text=name).first).to_be_visible()
+    expect(page.get_by_text("team:house").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    photograph(page, f"lineage_page_{scheme}_{width}", whole=width == 390)
+    page.locator("svg a", has_text="embeddings").click()
+    expect(page.locator("article:target h3")).to_contain_text("embeddings")
+    expect(page.locator("article:target")).to_be_in_viewport()
+    photograph(page, f"lineage_asset_{scheme}_{width}")
+    context.close()
+
+
+def test_the_exported_page_can_be_used_with_the_keyboard_and_is_named_throughout(
+    browser: Browser, exported: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(exported.as_uri())
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("group", name="Lineage of house")).to_be_visible()
+    expect(page.get_by_role("navigation", name="Contents")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("^vector_index: .* rows"))).to_be_visible()
+    headings = page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(each => each.tagName)")
+    levels = [int(name[1]) for name in headings]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    page.close()
+
+
+# --- by hand -------------------------------------------------------------------------------------
 
 
 def test_materializing_everything_by_hand_succeeds(lineage: Page, platform: Platform) -> None:

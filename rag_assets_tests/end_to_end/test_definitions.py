@@ -74,7 +74,11 @@ def test_every_corpus_has_its_group_of_assets_and_a_job_of_its_name(tmp_path: Pa
     found = build_definitions(make_corpora(tmp_path / "defs", "minutes", "wiki"))
 
     graph = found.resolve_asset_graph()
-    assert job_names(found) >= {"minutes", "minutes_bulk", "wiki", "wiki_bulk"}
+    assert job_names(found) >= {
+        f"{corpus}{job}"
+        for corpus in ("minutes", "wiki")
+        for job in ("", "_bulk", "_quality", "_upkeep")
+    }
     assert graph.all_group_names == {"minutes", "wiki"}
     for name in ("minutes", "wiki"):
         executed = found.resolve_job_def(name).asset_layer.executable_asset_keys
