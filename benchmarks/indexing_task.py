@@ -20,7 +20,15 @@ from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.observing import observe
-from rag_assets.model import Corpus, Generation, LocalFilesSettings, RunIdentity, bucket_of
+from rag_assets.indexing.quality import judgings, judgings_of_parsers
+from rag_assets.model import (
+    Corpus,
+    Generation,
+    LocalFilesSettings,
+    QualityStage,
+    RunIdentity,
+    bucket_of,
+)
 from rag_assets.settings import DatabaseUrls
 
 CORPUS = "measured"
@@ -143,28 +151,37 @@ class _Runs:
                     letters=stores.documents,
                     run=run,
                 )
+                rules = judgings(generation.recipe, corpus.quality, [QualityStage.CHUNKS])
+                stores.quality.judge(corpus.name, rules, buckets, run)
         with self._stage("embeddings"):
             for generation in living:
                 self._embed(stores, corpus, generation, buckets, run)
+                rules = judgings(generation.recipe, corpus.quality, [QualityStage.EMBEDDINGS])
+                stores.quality.judge(corpus.name, rules, buckets, run)
         with self._stage("vector_index"):
             for generation in living:
+                rules = judgings(generation.recipe, corpus.quality)
+                stores.quality.judge(corpus.name, rules, buckets, run)
                 stores.index.merge(generation, buckets, run)
                 stores.generations.finish(generation)
 
     def _observe(
         self, stores: wiring.Stores, corpus: Corpus, buckets: Sequence[int], run: RunIdentity
     ) -> None:
+        parsers = wiring.parsers_of(corpus, stores.generations.living(corpus.name))
         with wiring.parsing() as parsing:
             observe(
                 corpus,
                 buckets,
                 source=wiring.source_of(corpus),
-                parsers=wiring.parsers_of(corpus, stores.generations.living(corpus.name)),
+                parsers=parsers,
                 parsing=parsing,
                 store=stores.documents,
                 run=run,
                 hinted=self.task.hinted,
             )
+        rules = judgings_of_parsers(parsers, corpus.quality)
+        stores.quality.judge(corpus.name, rules, buckets, run)
 
     def _embed(
         self,

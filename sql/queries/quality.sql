@@ -15,7 +15,7 @@ ORDER BY w.number, b.bucket;
 -- name: judge_documents
 -- Texts that are empty or garbled. Of a long one, its beginning, middle and end are looked at. No
 -- rule: it waits for its text. What is read as another encoding has letters of Latin where each
--- byte of UTF-8 was.
+-- byte of UTF-8 was. (A sharp s may well stand before a quotation mark.)
 WITH changed AS MATERIALIZED (
     SELECT doc_id, content_hash, version FROM documents
     WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND version > %(judged)s::bigint AND state = 'live'
@@ -40,7 +40,7 @@ CROSS JOIN LATERAL (
            CASE WHEN octet_length(s.sample) = length(s.sample) THEN 0
            ELSE 1 - length(regexp_replace(
                s.sample,
-               '\uFFFD|[\u00C2-\u00DF][\u0080-\u00BF\u0152\u0153\u0160\u0161\u0178\u017D\u017E\u0192'
+               '\uFFFD|[\u00C2-\u00DE][\u0080-\u00BF\u0152\u0153\u0160\u0161\u0178\u017D\u017E\u0192'
                '\u02C6\u02DC\u2013-\u2026\u2030\u2039\u203A\u20AC\u2122]'
                '|[\u00E0-\u00EF][\u0080-\u00BF\u0152\u0153\u0160\u0161\u0178\u017D\u017E\u0192'
                '\u02C6\u02DC\u2013-\u2026\u2030\u2039\u203A\u20AC\u2122]{2}',
