@@ -86,6 +86,7 @@ def corpus_asset(
             freshness_policy=freshness_of(corpus),
             automation_condition=repair_condition(corpus),
             pool=pool,
+            op_tags={"dagster/priority": "1"},  # before the checks: readers wait for the index
             output_required=not may_be_left,
         )
 
