@@ -361,6 +361,52 @@ def test_a_text_that_the_model_refuses_is_a_dead_letter_and_stops_no_other(hoste
     assert "new.md" in project.here("search", "--corpus", "parish", "bell").out
 
 
+# --- what waits, and what nothing uses -----------------------------------------------------------
+
+
+def test_status_names_the_change_that_has_waited_longest(
+    parish: Project, database: DatabaseUrls
+) -> None:
+    (standing,) = parish.here("status", "--json").json["corpora"]
+    assert (standing["waiting"], standing["longest_wait"]) == (0, None)
+    assert standing["source"]["error"] is None
+    with psycopg.connect(database.owner) as connection:
+        connection.execute(
+            "INSERT INTO rag_assets.hints (corpus, doc_id, bucket, first_seen_at)"
+            " VALUES ('parish', 'well.md', 0, now() - interval '130 minutes')"
+        )
+    assert "! longest wait: well.md, 2 h 10 min (not seen yet)" in parish.here("status").out
+    (standing,) = parish.here("status", "--json").json["corpora"]
+    assert standing["waiting"] == 1
+    assert standing["oldest_waiting_s"] == pytest.approx(7800, abs=60)
+    assert standing["longest_wait"]["doc_id"] == "well.md"
+
+
+def test_upkeep_takes_away_what_nothing_uses_and_a_dry_run_only_counts_it(
+    parish: Project, database: DatabaseUrls
+) -> None:
+    parish.write({"boat.md": NOTES["boat.md"].replace("red", "blue")})
+    parish.materialized()
+    assert parish.here("upkeep").out.splitlines()[0] == "parish: nothing taken away"
+    with psycopg.connect(database.owner) as connection:
+        connection.execute("SET search_path = rag_assets")
+        connection.execute("UPDATE document_texts SET created_at = now() - interval '40 days'")
+        connection.execute("UPDATE chunk_sets SET created_at = now() - interval '40 days'")
+        connection.execute(
+            "UPDATE document_versions SET last_seen_at = last_seen_at - interval '40 days'"
+        )
+    counted = "1 texts, 1 chunks, 1 embeddings"
+    assert parish.here("upkeep", "parish", "--dry-run").out == f"parish: {counted} would go\n"
+    assert (
+        parish.here("upkeep", "--dry-run", "--json").json["corpora"][0]["collected"]["texts"] == 1
+    )
+    assert f"parish: {counted} taken away" in parish.here("upkeep").out
+    assert parish.here("upkeep", "--dry-run").out == "parish: nothing would go\n"
+    assert parish.here("verify").out == "✓ parish: sound\n"
+    assert "in a blue tin" in parish.ask(KEY_QUESTION).out
+    assert "parish" in told(parish.here("upkeep", "nobody"))
+
+
 # --- upgrades ----------------------------------------------------------------------------------
 
 
