@@ -164,6 +164,7 @@ class _Runs:
                 stores.quality.judge(corpus.name, rules, buckets, run)
                 stores.index.merge(generation, buckets, run)
                 stores.generations.finish(generation)
+                stores.measuring.measure(generation)
 
     def _observe(
         self, stores: wiring.Stores, corpus: Corpus, buckets: Sequence[int], run: RunIdentity
