@@ -1,5 +1,7 @@
 """The database knows which change waits longest, and why, in every case."""
 
+from dataclasses import replace
+
 import numpy as np
 import psycopg
 import pytest
@@ -10,7 +12,9 @@ from rag_assets.model import (
     Cause,
     ChunkingSettings,
     Corpus,
+    DeadLetter,
     Spent,
+    Stage,
     Wait,
     bucket_of,
 )
@@ -197,6 +201,18 @@ def test_a_new_generation_that_is_still_built_keeps_no_change_from_readers(
     source.contents["3.md"] = b"Another."
     chain.observe()
     assert backlog(chain).changes == 1
+
+
+def test_what_only_another_generation_cannot_process_is_served(chain: Chain) -> None:
+    letter = DeadLetter("3.md", Stage.CHUNK, "Error", "Too long.", "1", subject="another@1")
+    content = value(chain.urls.writer, "SELECT content_hash FROM documents WHERE doc_id = '3.md'")
+    letter = replace(letter, content_hash=content)
+    assert chain.stores.documents.add_dead_letters("notes", [letter], RUN) == ["3.md"]
+    chain.merge()
+    assert backlog(chain).waits == ()
+    own = replace(letter, subject=chain.newest.recipe.chunker)
+    chain.stores.documents.add_dead_letters("notes", [own], RUN)
+    assert {wait.cause for wait in backlog(chain).waits} >= {Cause.DEAD_LETTER}
 
 
 def test_another_corpus_has_its_own_backlog(chain: Chain, source: InMemorySource) -> None:

@@ -3,7 +3,8 @@
 -- name: backlog
 -- Of each cause the change that has waited longest, and how many there are. What waits is what would
 -- be merged; that cannot be processed, is in quarantine or is not believed has a cause of its own.
--- A document that changed again while it waited has waited since it first differed.
+-- What only another generation cannot process is served. A document that changed again while it
+-- waited has waited since it first differed.
 WITH published AS MATERIALIZED (
     SELECT g.* FROM published_index p JOIN generations g USING (generation)
     WHERE p.corpus = %(corpus)s
@@ -66,12 +67,20 @@ WITH published AS MATERIALIZED (
     WHERE w.corpus = %(corpus)s
     UNION ALL
     SELECT 'quarantined', q.doc_id, q.bucket, min(q.first_seen_at), string_agg(DISTINCT q.rule, ', ')
-    FROM verdicts q JOIN documents d USING (corpus, doc_id, content_hash)
-    WHERE q.corpus = %(corpus)s AND q.quarantined AND NOT q.released AND d.state = 'live'
+    FROM published g
+    JOIN verdicts q USING (corpus) JOIN documents d USING (corpus, doc_id, content_hash)
+    WHERE q.quarantined AND NOT q.released AND d.state = 'live'
+      AND (q.stage, q.subject) IN (
+          ('documents', g.parser), ('chunks', g.parser || ' ' || g.chunker),
+          ('embeddings', g.parser || ' ' || g.chunker || ' ' || g.embedder))
     GROUP BY q.doc_id, q.bucket
     UNION ALL
-    SELECT 'dead letter', l.doc_id, l.bucket, min(l.first_seen_at), min(l.reason) FROM dead_letters l
-    WHERE l.corpus = %(corpus)s AND NOT l.dropped GROUP BY l.doc_id, l.bucket
+    SELECT 'dead letter', l.doc_id, l.bucket, min(l.first_seen_at), min(l.reason)
+    FROM published g JOIN dead_letters l USING (corpus)
+    WHERE NOT l.dropped
+      AND (l.stage = 'read' OR (l.stage, l.subject) IN (
+          ('parse', g.parser), ('chunk', g.chunker), ('embed', g.embedder)))
+    GROUP BY l.doc_id, l.bucket
 )
 SELECT DISTINCT ON (cause) cause, doc_id, bucket, reason,
        greatest(extract(epoch FROM now() - since), 0)::float AS age_s,
