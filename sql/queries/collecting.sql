@@ -253,6 +253,11 @@ WHERE s.schemaname = 'rag_assets' AND pg_has_role(c.relowner, 'USAGE')
        OR s.n_mod_since_analyze > 1000 + s.n_live_tup / 20)
 ORDER BY s.relname;
 
+-- name: settle_vacuuming
+-- A large table takes its time.
+SELECT set_config('statement_timeout', '0', false);
+
 -- name: vacuum
--- Deleted rows leave the files of their table, and what is in it is counted.
-VACUUM (ANALYZE) {table};
+-- Deleted rows leave the files of their table, and what is in it is counted. A table that somebody
+-- locks is left for the next time.
+VACUUM (ANALYZE, SKIP_LOCKED) {table};

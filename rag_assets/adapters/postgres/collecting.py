@@ -1,6 +1,7 @@
 """Takes away what no generation and no document uses any more, a little at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -91,13 +92,15 @@ class PostgresCollecting:
 
     def vacuum(self) -> list[str]:
         """Cleans and counts the tables in which much has changed, as after a large merge."""
-        from psycopg import sql
+        from psycopg import errors, sql
 
         with connect(self._owner_url) as connection:
+            connection.execute(_query("settle_vacuuming"))
             worn = [row["relname"] for row in connection.execute(_query("worn_tables"))]
             for table in worn:
                 statement = sql.SQL(_query("vacuum")).format(table=sql.Identifier(table))
-                connection.execute(statement)
+                with suppress(errors.UndefinedTable):  # of a generation that has just ended
+                    connection.execute(statement)
         return worn
 
 
