@@ -32,7 +32,7 @@ from rag_assets_tests.end_to_end.source_histories import (
 )
 from rag_assets_tests.services.object_store import ObjectStore
 
-HISTORIES = int(os.environ.get("RAG_ASSETS_HISTORIES", "50"))
+HISTORIES = int(os.environ.get("RAG_ASSETS_HISTORIES", "25"))
 SEED = int(os.environ.get("RAG_ASSETS_SEED", "1"))
 
 
@@ -79,7 +79,7 @@ def test_so_it_is_with_a_listing_that_breaks_off_in_its_middle(
 ) -> None:
     store = MemoryStore()
 
-    lived(30, store, watcher_of(corpus, platform_over(store), instance), documents, seed=SEED)
+    lived(15, store, watcher_of(corpus, platform_over(store), instance), documents, seed=SEED)
 
 
 # --- sensors and sources that are wrong ------------------------------------------------------------
