@@ -1,6 +1,8 @@
 """Scores generations, judges them, and decides what readers see: for assets and commands."""
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -176,9 +178,10 @@ class Publisher:
             return []
         documents = self.stores.documents.live_documents(self.corpus.name)
         unexpected = [
-            Finding(doc_id, content, str(each.expectation), "{}")
+            Finding(doc_id, content, str(each.expectation), json.dumps({"rows": rows[doc_id]}))
             for each in found.unmet
             if each.expectation.quarantine and believed(each, documents=documents)
+            for rows in [Counter(name for name, _ in each.failing)]
             for doc_id, content in each.contents.items()
         ]
         self.stores.quality.keep_out(self.corpus.name, judging, unexpected, run)

@@ -218,9 +218,10 @@ _NAMED = re.compile(r"\(psycopg\.errors\.(?P<name>\w+)\)")
 def _tidy(found: "ExpectationValidationResult") -> None:
     """One plain sentence instead of stack traces, which may quote a document."""
     info: Mapping[str, Any] = found.exception_info or {}
+    by_metric = (info[name] for name in sorted(info))  # they come in no order
     raised = [
         each
-        for each in (info, *info.values())
+        for each in (info, *by_metric)
         if isinstance(each, Mapping) and each.get("raised_exception")
     ]
     said = str(raised[0].get("exception_message") or "") if raised else ""
