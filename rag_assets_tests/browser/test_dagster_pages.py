@@ -223,8 +223,9 @@ def test_an_asset_says_what_it_is_and_what_its_last_run_did(
 def test_the_description_of_an_asset_is_prose(page: Page) -> None:
     page.goto("/assets/house/vector_index")
 
-    expect(page.get_by_text("The table that is searched").first).to_be_visible()
-    expect(page.locator("pre, code")).to_have_count(0)
+    text = "The table that is searched"
+    expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.locator("pre, code").filter(has_text=text)).to_have_count(0)
 
 
 def test_every_bucket_of_the_index_is_there(page: Page, photograph: Photograph) -> None:
