@@ -10,7 +10,7 @@ import dagster as dg
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.errors import RagAssetsError, SourceError
-from rag_assets.model import Backlog, Corpus, S3Settings
+from rag_assets.model import Backlog, Corpus, S3Settings, SourceStanding
 from rag_assets.operations.freshness import (
     CORPUS_CHECK,
     NEVER,
@@ -31,6 +31,9 @@ TELL_EVERY = timedelta(minutes=15)
 """What has not changed is told all the same, so that it is seen that somebody watches."""
 LOOK_EVERY = timedelta(minutes=15)
 """How often the source is held against what is recorded: a whole listing."""
+MOST_LISTED = 200_000
+"""More than these are not held against each other in memory: their changes are known by hints, and
+by the nightly reconciliation."""
 REMEMBERED = 20
 """How many unrecorded changes are remembered from one look to the next."""
 
@@ -111,9 +114,10 @@ class _Tick:
         backlog = stores.waiting.backlog(self.corpus.name)
         if backlog.generation is None and not backlog.waits:
             return dg.SensorResult(skip_reason=NEVER)
-        after = self._looked(stores)
+        standing = stores.sources.standing(self.corpus.name)
+        after = self._looked(stores, standing)
         backlog = with_unseen(backlog, after.unseen, len(after.unseen) + after.more, now=self.now)
-        verdicts = self._verdicts(stores, backlog)
+        verdicts = self._verdicts(standing, backlog)
         gists = {name: verdict.gist for (_, name), verdict in verdicts.items()}
         tells = gists != self.before.gists or _is_due(self.before.told_at, TELL_EVERY, self.now)
         after = replace(after, gists=gists, told_at=self.now if tells else self.before.told_at)
@@ -129,16 +133,15 @@ class _Tick:
         )
 
     def _verdicts(
-        self, stores: wiring.Stores, backlog: Backlog
+        self, standing: SourceStanding | None, backlog: Backlog
     ) -> dict[tuple[str, str], FreshnessVerdict]:
         name, settings = self.corpus.name, self.corpus.freshness
-        standing = stores.sources.standing(name)
         return {
             CORPUS_CHECK: corpus_freshness(name, backlog, settings),
             SOURCE_CHECK: source_freshness(name, standing, settings, now=self.now),
         }
 
-    def _looked(self, stores: wiring.Stores) -> Watched:
+    def _looked(self, stores: wiring.Stores, standing: SourceStanding | None) -> Watched:
         """What nobody has recorded: looked for now and then, and remembered in between."""
         waiting, name = stores.waiting, self.corpus.name
         if not _is_due(self.before.looked_at, self._look_every, self.now):
@@ -147,6 +150,8 @@ class _Tick:
                 return self.before
             left = still_unseen(self.before.unseen, waiting.recorded(name, doc_ids))
             return replace(self.before, unseen=tuple(left))
+        if standing and (standing.objects or 0) > MOST_LISTED:
+            return replace(self.before, unseen=(), more=0)
         try:
             objects = list(self.platform.source(self.corpus).objects())
         except SourceError:  # which the other check tells
