@@ -37,7 +37,7 @@ EVERY_S = 30
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 LONGEST_WAIT_S = 86_400.0
-BEFORE_A_REBUILD = timedelta(minutes=2)
+BEFORE_A_REBUILD = timedelta(minutes=20)
 """A window that has just opened is left to the schedule, which runs all of it at once."""
 ENDED = frozenset(
     {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}

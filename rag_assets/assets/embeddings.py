@@ -11,12 +11,12 @@ from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.assets.reporting import ROWS, cost_of_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
-from rag_assets.indexing.embedding import Embedded, embed
+from rag_assets.indexing.embedding import Embedded, embed, embed_in_turns
 from rag_assets.indexing.quality import judgings
 from rag_assets.indexing.rebuilding import RebuildWindow, waits_for_window, window_of
 from rag_assets.model import Corpus, QualityStage
 from rag_assets.ports import Clock
-from rag_assets.resources import Platform, run_of
+from rag_assets.resources import REPAIR_TAG, Platform, run_of
 
 COLUMNS = (
     Column("scope", "text", "Corpora of one scope share their vectors"),
@@ -54,25 +54,27 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         made = [each for each in generations if wiring.can_still_make(each, corpus)]
         did, failures, waits = Embedded(), dict[int, RagAssetsError](), dict[int, str]()
         for generation in made:
-            bound = window if waits_for_window(generation, generations) else None
             try:
                 with wiring.document_embedder(generation, corpus, platform.urls) as embedder:
-                    given = embed(
-                        generation,
-                        buckets,
-                        embedder=embedder,
-                        store=stores.embeddings,
-                        letters=stores.documents,
-                        run=run_of(context.run.run_id),
-                        until=_until(bound, time.now()),
-                    )
+                    how: dict[str, Any] = {
+                        "embedder": embedder,
+                        "store": stores.embeddings,
+                        "letters": stores.documents,
+                        "run": run_of(context.run.run_id),
+                    }
+                    if waits_for_window(generation, generations):
+                        ends = _until(window, time.now())
+                        once = _is_for_a_change(context, corpus)
+                        given = embed_in_turns(generation, buckets, **how, until=ends, once=once)
+                    else:
+                        given = embed(generation, buckets, **how)
             except (EmbeddingError, ConfigurationError) as error:
                 context.log.warning(f"Generation {generation.number} waits: {error}")
                 failures[generation.number] = error
                 continue
             did += given
-            if bound and given.stopped:
-                waits[generation.number] = _closed(bound, time.now())
+            if given.stopped:
+                waits[generation.number] = _goes_on(window, time.now())
         if failures and len(failures) == len(made) - len(waits):
             raise list(failures.values())[-1]
         run, judged = run_of(context.run.run_id), 0
@@ -106,7 +108,14 @@ def _until(window: RebuildWindow | None, now: datetime) -> datetime | None:
     return None if window is None else window.ends_at(now) or now
 
 
-def _closed(window: RebuildWindow, now: datetime) -> str:
+def _is_for_a_change(context: dg.AssetExecutionContext, corpus: Corpus) -> bool:
+    """Then readers wait for this run, and it gives a build beside the published index one turn."""
+    return len(buckets_in(context)) < corpus.buckets and REPAIR_TAG not in context.run.tags
+
+
+def _goes_on(window: RebuildWindow | None, now: datetime) -> str:
+    if window is None or window.ends_at(now):
+        return "A run over all buckets goes on with it."
     opens = window.opens_at(now).astimezone(window.zone)
     return f"It goes on when the rebuild window opens: {opens:%Y-%m-%d %H:%M} ({window.zone})."
 

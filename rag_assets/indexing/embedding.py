@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from rag_assets.indexing.requesting import PatientEmbedder, Rejected
 from rag_assets.model import Chunk, DeadLetter, Generation, Passage, RunIdentity, Spent, Stage
 from rag_assets.ports import Clock, DeadLetterStore, EmbeddingStore
+
+TURN = timedelta(seconds=20)
+"""So long a build keeps others out of its buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,19 @@ def embed(
     letters: DeadLetterStore,
     run: RunIdentity,
     until: datetime | None = None,
+    at_most: timedelta | None = None,
 ) -> Embedded:
     """Embeds texts that have no vector; what a request gave is committed as it comes.
 
     A text that the model rejects makes dead letters of its documents, and stops no other. What
     stops the run (no quota, a refused key, a model that stays busy) is raised when all that was
-    paid for is kept. From `until` on nothing more is asked, and the rest is left to a later run.
+    paid for is kept. From `until` on nothing more is asked, nor when it has lasted `at_most` since
+    the first text; the rest is left to a later run.
     """
     waiting = store.unembedded(
         generation, buckets, at_once=embedder.texts_a_request, claimed=embedder.metered
     )
-    done, batches = Embedded(), _InTime(waiting, until, embedder.clock)
+    done, batches = Embedded(), _InTime(waiting, embedder.clock, until, at_most)
     with closing(waiting), closing(embedder.answers(map(_texts, batches))) as answers:
         for answer in answers:
             spent = answer.spent if embedder.metered else None
@@ -78,21 +83,65 @@ def embed(
     return done + Embedded(stopped=batches.stopped)
 
 
+def embed_in_turns(
+    generation: Generation,
+    buckets: Sequence[int],
+    *,
+    embedder: PatientEmbedder,
+    store: EmbeddingStore,
+    letters: DeadLetterStore,
+    run: RunIdentity,
+    until: datetime | None = None,
+    once: bool = False,
+) -> Embedded:
+    """The same for a build that may take hours: runs with changed documents pass between its turns.
+
+    While a bucket is being embedded, no other run can embed anything in it. `once` takes one turn.
+    """
+    done = Embedded()
+    while True:
+        given = embed(
+            generation,
+            buckets,
+            embedder=embedder,
+            store=store,
+            letters=letters,
+            run=run,
+            until=until,
+            at_most=TURN,
+        )
+        done += replace(given, stopped=False)
+        is_over = until is not None and embedder.clock.now() >= until
+        if not given.stopped or once or is_over:
+            return replace(done, stopped=given.stopped)
+
+
 @dataclass(slots=True)
 class _InTime:
     """Batches, as long as there is time; an iterator of which one knows how it ended."""
 
     batches: Iterator[Sequence[Chunk]]
-    until: datetime | None
     clock: Clock
+    until: datetime | None
+    at_most: timedelta | None
     stopped: bool = False
 
     def __iter__(self) -> Iterator[Sequence[Chunk]]:
+        ends: datetime | None = None
         for batch in self.batches:
-            if batch and self.until is not None and self.clock.now() >= self.until:
+            now = self.clock.now()
+            ends = ends or self._ends(now)
+            if batch and ends is not None and now >= ends:
                 self.stopped = True
                 return
             yield batch
+
+    def _ends(self, now: datetime) -> datetime | None:
+        """Counted from the first batch on: waiting for others takes nothing from a turn."""
+        if self.at_most is None:
+            return self.until
+        turn = now + self.at_most
+        return turn if self.until is None else min(self.until, turn)
 
 
 def _texts(chunks: Sequence[Chunk]) -> list[tuple[bytes, str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from rag_assets.model import AutomationSettings, Generation, GenerationState
+from rag_assets.model import AutomationSettings, Generation, GenerationState, Recipe
 
 DAY = timedelta(days=1)
 
@@ -32,12 +32,14 @@ class RebuildWindow:
 
     def ends_at(self, now: datetime) -> datetime | None:
         """When the window that is open closes; None while none is."""
+        open_one = self.open_at(now)
+        return open_one[1] if open_one else None
+
+    def open_at(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """The window that is open: since when, and until when."""
         today = now.astimezone(self.zone).date()
-        for day in (today - DAY, today):
-            opens, closes = self._of(day)
-            if opens <= now < closes:
-                return closes
-        return None
+        some = (self._of(day) for day in (today - DAY, today))
+        return next(((opens, closes) for opens, closes in some if opens <= now < closes), None)
 
     def opens_at(self, now: datetime) -> datetime:
         """When the next window opens."""
@@ -67,6 +69,14 @@ def waits_for_window(generation: Generation, living: Iterable[Generation]) -> bo
     return generation.state is GenerationState.BUILDING and any(
         each.state is GenerationState.PUBLISHED for each in living
     )
+
+
+def to_be_published(recipe: Recipe, living: Sequence[Generation]) -> bool:
+    """Whether an index of today's settings is missing or not finished, and readers have another."""
+    finished = any(
+        each.recipe == recipe and each.state is not GenerationState.BUILDING for each in living
+    )
+    return not finished and any(each.state is GenerationState.PUBLISHED for each in living)
 
 
 def to_be_complete(settings: AutomationSettings, living: Sequence[Generation]) -> list[Generation]:

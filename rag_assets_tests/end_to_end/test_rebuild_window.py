@@ -14,6 +14,7 @@ from rag_assets.answering import pipeline
 from rag_assets.components.corpus import PLATFORM
 from rag_assets.materializing import RunReport, materialize
 from rag_assets.model import AutomationSettings, Corpus, EmbeddingSettings, EvaluationSettings
+from rag_assets.resources import CORPUS_TAG
 from rag_assets.schedules import rebuild
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import rows
@@ -71,14 +72,27 @@ def quotes(question: str, database: DatabaseUrls) -> str:
     ).text
 
 
-def scheduled(corpus: Corpus) -> dg.RunRequest | dg.SkipReason:
+def scheduled(
+    corpus: Corpus, *, instance: dg.DagsterInstance | None = None
+) -> dg.RunRequest | dg.SkipReason:
     schedule = rebuild.build(corpus)
     assert schedule is not None
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(instance, resources={"platform": PLATFORM})
+    with (
+        dg.DagsterInstance.local_temp() as new,
+        dg.build_schedule_context(
+            instance or new,
+            scheduled_execution_time=datetime.now(UTC),
+            resources={"platform": PLATFORM},
+        ) as context,
+    ):
         found = schedule(context)
     assert isinstance(found, dg.RunRequest | dg.SkipReason)
     return found
+
+
+def reason(found: dg.RunRequest | dg.SkipReason) -> str:
+    assert isinstance(found, dg.SkipReason)
+    return found.skip_message or ""
 
 
 def test_outside_the_window_only_what_is_read_is_kept_up_to_date_and_inside_the_rest_is_built(
@@ -100,7 +114,11 @@ def test_outside_the_window_only_what_is_read_is_kept_up_to_date_and_inside_the_
     assert "carp" in quotes("Who feeds the carp?", database)
     states = rows(database.writer, "SELECT state FROM generations ORDER BY generation")
     assert [row["state"] for row in states] == ["published", "building"]
-    assert isinstance(scheduled(closed), dg.RunRequest)
+    assert "is shut" in reason(scheduled(closed))
+    request = scheduled(opened)
+    assert isinstance(request, dg.RunRequest)
+    looks = dg.AssetKey([corpus.name, "raw_documents"])
+    assert looks not in (request.asset_selection or ()), "changes have runs of their own"
 
     inside = run(opened)
 
@@ -109,7 +127,7 @@ def test_outside_the_window_only_what_is_read_is_kept_up_to_date_and_inside_the_
     assert list(asked.values()) == [1, 1], "the texts of today, each once"
     [row] = rows(database.writer, "SELECT embedder FROM published_index")
     assert row["embedder"].startswith("openai:words-256")
-    assert isinstance(scheduled(opened), dg.SkipReason)
+    assert "No index is being built" in reason(scheduled(opened))
 
 
 def test_a_corpus_that_was_never_published_does_not_wait(
@@ -119,8 +137,37 @@ def test_a_corpus_that_was_never_published_does_not_wait(
     assert service.account.requests > 0
 
 
-def test_without_a_window_there_is_no_schedule(corpus: Corpus) -> None:
-    assert rebuild.build(corpus) is None
+def test_a_rebuild_is_begun_once_in_each_window_and_not_beside_another_run_over_many_buckets(
+    corpus: Corpus, changed: Callable[[timedelta], Corpus]
+) -> None:
+    run(corpus)
+    opened = changed(timedelta(hours=-1))
+    ours = {"dagster/schedule_name": "notes_rebuild", CORPUS_TAG: "notes"}
+    many = {CORPUS_TAG: "notes", "dagster/asset_partition_range_start": "00"}
+
+    @dg.job
+    def chain() -> None: ...
+
+    with dg.DagsterInstance.local_temp() as instance:
+        assert isinstance(scheduled(opened, instance=instance), dg.RunRequest)
+        other = instance.create_run_for_job(chain, tags=many)
+        assert "under way" in reason(scheduled(opened, instance=instance))
+        instance.report_run_failed(other)
+        assert isinstance(scheduled(opened, instance=instance), dg.RunRequest)
+        instance.report_run_failed(instance.create_run_for_job(chain, tags=ours))
+        assert "begun already" in reason(scheduled(opened, instance=instance))
+
+
+def test_without_a_window_what_changes_have_left_of_a_build_is_gone_on_with(
+    corpus: Corpus, changed: Callable[[timedelta], Corpus]
+) -> None:
+    run(corpus)
+    anytime = replace(changed(timedelta()), automation=AutomationSettings())
+
+    assert isinstance(scheduled(anytime), dg.RunRequest)
+    assert "No index is being built" in reason(scheduled(corpus))
+    by_hand = replace(anytime, automation=AutomationSettings(repair=False))
+    assert rebuild.build(by_hand) is None
 
 
 def test_a_schedule_that_cannot_ask_the_database_begins_a_run_which_is_tried_again(
@@ -130,7 +177,7 @@ def test_a_schedule_that_cannot_ask_the_database_begins_a_run_which_is_tried_aga
     for name in ("DATABASE", "WRITER", "READER"):
         monkeypatch.setenv(f"RAG_ASSETS_{name}_URL", nobody)
 
-    request = scheduled(changed(timedelta(hours=5)))
+    request = scheduled(changed(timedelta(hours=-1)))
 
     assert isinstance(request, dg.RunRequest)
     assert request.tags["dagster/asset_partition_range_end"] == "03"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rag_assets.errors import ProviderRefusalError, RejectedInputError
-from rag_assets.indexing.embedding import embed
+from rag_assets.indexing.embedding import embed, embed_in_turns
 from rag_assets.indexing.requesting import PatientEmbedder
 from rag_assets.model import (
     Chunk,
@@ -182,6 +182,44 @@ def test_when_the_time_is_over_nothing_more_is_asked_and_what_was_paid_is_kept()
     rest = embed(GENERATION, [0], **how, until=clock.now() + timedelta(hours=1))
     assert (rest.texts, rest.stopped) == (12, False)
     assert store.paid.texts == 20, "each was paid for once"
+
+
+def test_a_long_build_lets_others_pass_between_its_turns() -> None:
+    clock, opened = StoppedClock(), []
+
+    @dataclass(slots=True)
+    class Shared(Store):
+        """What waits is read anew at each turn, as a database does."""
+
+        def unembedded(self, *given: Any, **how: Any) -> Generator[Sequence[Chunk], None, None]:
+            opened.append(clock.seconds)
+            left = [each for each in self.waiting if each.text_hash not in self.vectors]
+            return Store(left).unembedded(*given, **how)
+
+    store = Shared(chunks(20))
+    slow = PatientEmbedder(Slow(Metered(), clock), clock=clock, chance=random.Random(7))
+    how: dict[str, Any] = {"embedder": slow, "store": store, "letters": store, "run": RUN}
+
+    one = embed_in_turns(GENERATION, [0], **how, once=True)
+    assert (one.texts, one.stopped) == (8, True)
+    rest = embed_in_turns(GENERATION, [0], **how)
+
+    assert (rest.texts, rest.stopped) == (12, False)
+    assert opened == [0, 20, 40], "a turn lasts twenty seconds, and begins with what is left"
+    assert store.paid.texts == 20
+
+
+def test_a_build_takes_no_turn_after_its_window() -> None:
+    store, clock = Store(chunks(20)), StoppedClock()
+    slow = PatientEmbedder(Slow(Metered(), clock), clock=clock, chance=random.Random(7))
+    how: dict[str, Any] = {"embedder": slow, "store": store, "letters": store, "run": RUN}
+
+    done = embed_in_turns(GENERATION, [0], **how, until=clock.now() + timedelta(seconds=5))
+
+    assert (done.texts, done.stopped) == (4, True)
+    assert not embed_in_turns(
+        GENERATION, [0], **{**how, "store": Store([])}, until=clock.now()
+    ).stopped
 
 
 def test_while_there_is_no_time_nothing_is_asked() -> None:
