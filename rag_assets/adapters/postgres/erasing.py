@@ -21,7 +21,7 @@ BACKUPS = (
     "Backups made before still hold it; restoring one brings it back, unless it is erased again."
 )
 PROVIDERS = "Providers of embedding models may have logged the texts they were sent."
-EVENTS = "Dagster's event log may name the id in messages of earlier runs."
+EVENTS = "Dagster's event log and the data docs of earlier runs may name the id."
 JOURNALS = (
     "The server's write-ahead log and its replicas hold what was deleted until they are recycled."
 )
