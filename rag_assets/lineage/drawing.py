@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from rag_assets.lineage.graph import AssetNode, CorpusLineage
 from rag_assets.lineage.markup import Markup, tag
 
-WIDTH, END_WIDTH, HEIGHT = 156, 120, 92
-GAP, ROW_GAP = 38, 26
+WIDTH, END_WIDTH, HEIGHT = 168, 122, 92
+GAP, ROW_GAP = 34, 26
 LANE = 24
 MARGIN = 12
 SOURCE, READERS = "source", "search, ask"
@@ -97,7 +97,7 @@ def _lanes(edges: Sequence[Edge], ranks: Mapping[str, int]) -> dict[Edge, int]:
 def _placed(ranks: Mapping[str, int], top: float) -> dict[str, Box]:
     boxes: dict[str, Box] = {}
     filled: dict[int, int] = {}
-    for name, rank in ranks.items():
+    for name, rank in sorted(ranks.items(), key=lambda each: each[0] != READERS):
         row = filled.get(rank, 0)
         filled[rank] = row + 1
         x = MARGIN if not rank else MARGIN + END_WIDTH + GAP + (rank - 1) * (WIDTH + GAP)

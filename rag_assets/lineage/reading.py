@@ -32,6 +32,8 @@ from rag_assets.model import Corpus, GenerationState, LocalFilesSettings
 
 EVENTS = 300
 """How many materializations of an asset are looked at: in a run there is one for each bucket."""
+TICK_S = 5
+"""How often Dagster's daemon looks whether a sensor is due: some ask a second early."""
 RUNS = 5
 """How many runs of an asset are told."""
 STARTED_BY = {
@@ -260,11 +262,11 @@ class _Corpus:
         repository = self._definitions.get_repository_def()
         states = {each.name: each for each in self._instance.all_instigator_state()}
         for sensor in repository.sensor_defs:
-            every = sensor.minimum_interval_seconds
+            every = -(-(sensor.minimum_interval_seconds or 30) // TICK_S) * TICK_S
             yield AutomationNode(
                 kind="sensor",
                 name=sensor.name,
-                when=f"every {every} s" if every else "every 30 s",
+                when=f"every {every} s",
                 running=_running(states.get(sensor.name), sensor.default_status),
                 description=sensor.description or "",
             )

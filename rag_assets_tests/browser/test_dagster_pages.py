@@ -201,6 +201,8 @@ def seen(page: Page, text: str) -> None:
 def test_the_lineage_page_shows_a_corpus_from_its_source_to_its_readers(
     lineage: Page, photograph: Photograph
 ) -> None:
+    lineage.set_viewport_size({"width": 2400, "height": 900})  # so that the nodes say more
+    lineage.reload()
     for name in ASSETS:
         seen(lineage, name)
     photograph(lineage, "dagster_lineage")
