@@ -271,11 +271,12 @@ def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def schedules(corpus: Corpus) -> dict[str, dg.ScheduleDefinition]:
+    """The nightly ones, by their names."""
     found = corpus_definitions(corpus).schedules or []
     return {
         each.name.removeprefix("notes_"): each
         for each in found
-        if isinstance(each, dg.ScheduleDefinition)
+        if isinstance(each, dg.ScheduleDefinition) and each.name != "notes_rebuild"
     }
 
 
