@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -9,6 +10,7 @@ from random import Random
 
 from rag_assets.adapters.openai import OpenAiEmbeddings
 from rag_assets.adapters.postgres import migrations
+from rag_assets.adapters.postgres.collecting import PostgresCollecting
 from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.errors import RagAssetsError
@@ -39,6 +41,7 @@ class Step(StrEnum):
     EMBED = "embed"
     MERGE = "merge"
     PUBLISH = "publish"
+    COLLECT = "collect"
 
 
 WHOLE_RUN = (Step.OBSERVE, Step.CUT, Step.EMBED, Step.MERGE)
@@ -75,6 +78,8 @@ class Job:
                     chain.merge(buckets)
                 case Step.PUBLISH:
                     chain.publish()
+                case Step.COLLECT:
+                    _collect(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,15 @@ class Named(CountingEmbedder):
     @property
     def dimensions(self) -> int:
         return DIMENSIONS
+
+
+def _collect(job: Job) -> None:
+    """All that nothing uses at this moment, as if it had been so for long."""
+    collecting = PostgresCollecting(
+        job.urls.writer, owner_url=job.urls.owner, young=timedelta(), at_once=2
+    )
+    collecting.keep_for(job.corpus.name, timedelta())
+    collecting.collect()
 
 
 def _embed(job: Job, chain: Chain, buckets: Sequence[int]) -> None:
