@@ -53,8 +53,13 @@ def _documents(corpus: Corpus) -> tuple[Expectation, ...]:
         _rows("values_to_not_be_null", column="characters"),
         _rows("values_to_be_between", column="characters", min_value=1),
         _rows("values_to_be_between", column="readers", min_value=1),
-        _rows("values_to_be_between", column="copies", max_value=corpus.quality.max_copies),
+        _few_copies(corpus),
     )
+
+
+def _few_copies(corpus: Corpus) -> Expectation:
+    most = corpus.quality.max_copies
+    return _rows("values_to_be_between", column="copies", max_value=most, severity="warning")
 
 
 def _chunks(corpus: Corpus, max_chars: int | None) -> tuple[Expectation, ...]:
