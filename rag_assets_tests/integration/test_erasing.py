@@ -110,6 +110,7 @@ def test_the_receipt_counts_what_was_taken_away(chain: Chain) -> None:
         "documents": 1,
         "document_versions": 2,
         "dead_letters": 0,
+        "verdicts": 0,
         "hints": 0,
         "withheld_deletions": 0,
         "document_texts": 2,
