@@ -572,6 +572,7 @@ def _short(text: str, longest: int) -> str:
 # --- writing the state down ----------------------------------------------------------------------
 
 _VERSION = 1
+_KINDS = frozenset(kind.value for kind in Kind)
 
 
 def written(state: AlertState) -> str:
@@ -601,7 +602,11 @@ def read_state(text: str | None) -> AlertState:
             cursors=dict(found["cursors"]),
             failing=tuple(map(_read_failing, found["failing"])),
             told={
-                name: {cause: _read_told(row) for cause, row in memory.items()}
+                name: {
+                    cause: _read_told(row)
+                    for cause, row in memory.items()
+                    if cause.partition(":")[0] in _KINDS
+                }
                 for name, memory in found["told"].items()
             },
             news=tuple(

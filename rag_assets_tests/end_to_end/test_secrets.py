@@ -35,6 +35,8 @@ from rag_assets_tests.services.embedding_service import Behaviour, EmbeddingServ
 from rag_assets_tests.services.faults import Fault
 from rag_assets_tests.services.object_store import ObjectStore
 
+pytestmark = pytest.mark.timeout(600)
+
 MODEL_KEY = "sk-canary-model-key-0123456789abcdef"
 WRONG_KEY = "sk-canary-wrong-key-0123456789abcdef"
 AWS_SECRET = "canaryAwsSecret0123456789abcdefABCDEF"

@@ -284,6 +284,12 @@ def test_a_memory_that_cannot_be_read_begins_anew(text: str | None) -> None:
     assert read_state(text) == AlertState()
 
 
+def test_a_cause_that_this_version_does_not_know_is_forgotten() -> None:
+    text = '{"v":1,"cursors":{},"failing":[],"told":{"inbox":{"no_such:x":[1,1,1,0,0]}},"news":[]}'
+
+    assert read_state(text) == AlertState(told={"inbox": {}})
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 
