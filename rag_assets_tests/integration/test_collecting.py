@@ -363,7 +363,7 @@ TEXTS = [
     b"Roses.\n" * 40 + b"\n# A\n\nSlate tiles.\n",
 ]
 NAMES = ["a.md", "b.md", "c.md", "d.md", "e.md"]
-HISTORIES = int(os.environ.get("RAG_ASSETS_TEST_COLLECTED_HISTORIES", "6"))
+HISTORIES = int(os.environ.get("RAG_ASSETS_TEST_COLLECTED_HISTORIES", "4"))
 
 
 def step(chain: Chain, source: InMemorySource, chance: Random) -> Chain:
