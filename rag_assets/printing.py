@@ -581,6 +581,9 @@ def _asset_news(asset: "AssetNode") -> None:
         if check.health in {"failed", "warning"}:
             mark = ("✗", "bad") if check.health == "failed" else ("!", "odd")
             say("  ", mark, f" {asset.name}.{check.name}: {check.said}")
+    if asset.outdated and asset.last_run:
+        made_with = asset.last_run.code_version
+        _odd(f"{asset.name} was made by {made_with}; its code is {asset.code_version} now")
     if (run := asset.last_change) is None or not run.diff:
         return
     for each in run.diff:

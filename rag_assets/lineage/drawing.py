@@ -183,6 +183,8 @@ def _standing(asset: AssetNode) -> str:
     wrong = sum(check.health in {"failed", "warning"} for check in asset.checks)
     if wrong:
         return f"{wrong} of {len(asset.checks)} checks failed"
+    if asset.outdated:
+        return "made by other code"
     if asset.freshness.health != "good":
         return asset.freshness.said.partition(";")[0]
     passed = sum(check.health == "good" for check in asset.checks)

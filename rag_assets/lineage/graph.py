@@ -63,6 +63,7 @@ class RunNode:
     did: Mapping[str, int]
     figures: Mapping[str, str]
     diff: tuple[Changes, ...] = ()
+    code_version: str = ""
 
     @property
     def did_something(self) -> bool:
@@ -115,6 +116,12 @@ class AssetNode:
         return next((run for run in self.runs if run.did_something), None)
 
     @property
+    def outdated(self) -> bool:
+        """Whether its settings or its code have changed since its last run."""
+        made_with = self.last_run.code_version if self.last_run else ""
+        return bool(made_with) and made_with != self.code_version
+
+    @property
     def health(self) -> Health:
         if self.buckets and self.buckets.count("failed"):
             return Health.FAILED
@@ -124,7 +131,8 @@ class AssetNode:
         if Health.FAILED in found:
             return Health.FAILED
         incomplete = self.buckets is not None and self.buckets.count("missing") > 0
-        return Health.WARNING if incomplete or Health.WARNING in found else Health.GOOD
+        to_do = incomplete or self.outdated or Health.WARNING in found
+        return Health.WARNING if to_do else Health.GOOD
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,10 +268,20 @@ def _definition(corpus: CorpusLineage, asset: AssetNode) -> list[tuple[str, Cont
         ("Used by", _links(corpus, corpus.below(asset.name)) or "readers"),
         ("Table", tag("code", asset.table) if asset.table else None),
         ("Rows", None if asset.rows is None else f"{asset.rows:,}"),
-        ("Code version", tag("code", asset.code_version) if asset.code_version else None),
+        ("Code version", _code_version(asset)),
         ("Code", tag("code", asset.code) if asset.code else None),
         ("Owners", _owners(asset.owners)),
         ("Freshness", [_dot(asset.freshness.health), asset.freshness.said]),
+    ]
+
+
+def _code_version(asset: AssetNode) -> Content:
+    if not asset.code_version:
+        return None
+    before = asset.last_run.code_version if asset.last_run and asset.outdated else None
+    return [
+        tag("code", asset.code_version),
+        [" ", _badge("last run:", Health.WARNING), " ", tag("code", before)] if before else None,
     ]
 
 

@@ -81,7 +81,7 @@ def _ledgers(
     corpora: Sequence[Corpus], stores: wiring.Stores | None
 ) -> tuple[dict[str, _Held], list[str]]:
     if stores is None:
-        return {}, ["The database was not asked: documents, generations and scores are left out."]
+        return {}, ["The database does not answer: documents, generations and scores are left out."]
     try:
         registered = {each.corpus for each in stores.corpora.registered()}
         found = {each.name: _held(each, stores) for each in corpora if each.name in registered}
@@ -194,10 +194,10 @@ class _Corpus:
             blocking=spec.blocking,
             nightly=bool(_plain((spec.metadata or {}).get("rag_assets/nightly"))),
         )
-        record = self._instance.get_latest_asset_check_evaluation_record(key)
-        evaluation = record.evaluation if record else None
-        if record is None or not isinstance(evaluation, dg.AssetCheckEvaluation):
+        record = self._evaluated(key)
+        if record is None:
             return node
+        evaluation = record.evaluation
         return CheckNode(
             name=node.name,
             description=node.description,
@@ -208,6 +208,12 @@ class _Corpus:
             run_id=record.run_id,
             at=_moment(record.create_timestamp),
         )
+
+    def _evaluated(self, key: dg.AssetCheckKey) -> Any:
+        """Its last result, and not the one that a run is about to give."""
+        history = self._instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        results = (each for each in history if isinstance(each.evaluation, dg.AssetCheckEvaluation))
+        return next(results, None)
 
     def _buckets(self, key: dg.AssetKey, partitions: Any) -> Buckets | None:
         if partitions is None:
@@ -256,6 +262,7 @@ class _Corpus:
             },
             figures=dict(_figures(metadata)),
             diff=_diff(metadata.get("diff")),
+            code_version=str(_plain(metadata.get("code_version")) or ""),
         )
 
     def _automation(self) -> Iterable[AutomationNode]:

@@ -208,3 +208,5 @@ def test_an_asset_stands_as_its_worst_part_does() -> None:
     assert replace(good, buckets=Buckets({"00": "missing"})).health is Health.WARNING
     assert replace(good, freshness=Freshness(Health.FAILED, "overdue")).health is Health.FAILED
     assert replace(good, runs=()).health is Health.UNKNOWN
+    by_other_code = replace(good.runs[0], code_version="cutter@2")
+    assert replace(good, runs=(by_other_code,)).health is Health.WARNING
