@@ -22,7 +22,7 @@ from rag_assets.model import bucket_key, bucket_of
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-ALBUM = os.environ.get("RAG_ASSETS_SCREENSHOTS")
+ALBUM = os.environ.get("SCREENSHOTS")
 """A folder for the pictures of the pages; without it they stay with those of the tests."""
 BUCKETS = 4
 DOCUMENTS = {
