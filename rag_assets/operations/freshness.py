@@ -93,11 +93,11 @@ def source_freshness(
         figures["objects"] = standing.objects
     if standing.error is not None:
         figures["error"] = standing.error
-    return FreshnessVerdict(
-        passed=age_s <= settings.source_fail_min * 60,
-        description=_source_told(corpus, standing, age_s, now),
-        figures=figures,
-    )
+    passed = age_s <= settings.source_fail_min * 60
+    told = _source_told(standing, age_s, now)
+    if not passed and standing.error is None:
+        told += f" The sensor {corpus}_source does it, if the Dagster daemon runs."
+    return FreshnessVerdict(passed=passed, description=told, figures=figures)
 
 
 def lasting(seconds: float) -> str:
@@ -234,14 +234,14 @@ def _figures(backlog: Backlog, longest: Wait | None) -> dict[str, int | float | 
     return figures
 
 
-def _source_told(corpus: str, standing: SourceStanding, age_s: float, now: datetime) -> str:
+def _source_told(standing: SourceStanding, age_s: float, now: datetime) -> str:
     listed = (
         f"The source was last listed {lasting(age_s)} ago"
         if standing.listed_at
         else "The source was never listed"
     )
     if standing.error is None:
-        return f"{listed}. The sensor {corpus}_source does it, if the Dagster daemon runs."
+        return f"{listed}."
     failing = lasting(_age_s(standing.failing_since, now))
     return f"{listed}. For {failing} it cannot be: {standing.error}"
 

@@ -128,9 +128,7 @@ class _Tick:
             observed = self._measured(stores, backlog)
             events += [observed] if tells else []
         told = " ".join(verdict.description for verdict in verdicts.values())
-        return dg.SensorResult(
-            asset_events=events, cursor=after.encoded(), skip_reason=None if events else told
-        )
+        return dg.SensorResult(asset_events=events, cursor=after.encoded(), skip_reason=told)
 
     def _verdicts(
         self, standing: SourceStanding | None, backlog: Backlog
