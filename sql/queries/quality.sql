@@ -12,6 +12,11 @@ LEFT JOIN judged_buckets j ON j.corpus = b.corpus AND j.bucket = b.bucket AND j.
 WHERE b.version > coalesce(j.version, -1)
 ORDER BY w.number, b.bucket;
 
+-- name: by_key
+-- Few documents of many are looked up, nothing has counted a new table yet, and a text is no key to
+-- remember a result by.
+SELECT set_config('enable_seqscan', 'off', false), set_config('enable_memoize', 'off', false);
+
 -- name: judge_documents
 -- Texts that are empty or garbled. Of a long one, its beginning, middle and end are looked at. No
 -- rule: it waits for its text. What is read as another encoding has letters of Latin where each
@@ -34,7 +39,7 @@ CROSS JOIN LATERAL (
     OFFSET 0) s
 CROSS JOIN LATERAL (
     SELECT CASE
-           WHEN length(translate(left(t.text, 4 * %(min_chars)s::integer + 1000), s.spaces, ''))
+           WHEN length(translate(left(t.text, 4 * %(min_chars)s::integer + 60), s.spaces, ''))
                 >= %(min_chars)s::integer THEN %(min_chars)s::integer
            ELSE length(translate(t.text, s.spaces, '')) END AS inked,
            CASE WHEN octet_length(s.sample) = length(s.sample) THEN 0

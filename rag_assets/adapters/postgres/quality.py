@@ -116,7 +116,7 @@ class _Bench:
         """In the order of the stages: what one keeps out is not waited for by the next."""
         behind = self._behind(judgings, buckets)
         if behind:
-            self._connection.execute(queries.load("documents")["by_key"])
+            self._connection.execute(_query("by_key"))
         return sum(
             self._judge(judging, behind[number])
             for number, judging in enumerate(judgings, start=1)
