@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.reporting import ROWS, report
+from rag_assets.assets.reporting import ROWS, judged_in_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.quality import judgings
@@ -60,8 +60,6 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         counts = stores.chunks.counts(generations[-1], buckets)
         rows = {bucket: {ROWS: counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
-        return dg.MaterializeResult(
-            metadata={"run/chunks_cut": made, "run/verdicts_changed": judged}
-        )
+        return dg.MaterializeResult(metadata={"run/chunks_cut": made, **judged_in_run(judged)})
 
     return chunks

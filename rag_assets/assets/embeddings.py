@@ -8,7 +8,7 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
-from rag_assets.assets.reporting import ROWS, cost_of_run, report
+from rag_assets.assets.reporting import ROWS, cost_of_run, judged_in_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
 from rag_assets.indexing.embedding import Embedded, embed, embed_in_turns
@@ -85,8 +85,8 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         rows = {bucket: {ROWS: counts.get(bucket, 0)} for bucket in buckets}
         report(context, corpus, rows)
         cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
-        did_here = _figures(did) | {"run/verdicts_changed": judged}
-        return dg.MaterializeResult(metadata={**did_here, **cost, **_told(failures, waits)})
+        told = {**_figures(did), **judged_in_run(judged), **cost, **_told(failures, waits)}
+        return dg.MaterializeResult(metadata=told)
 
     return embeddings
 

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
-from rag_assets.assets.reporting import ROWS, diff_of_run, report
+from rag_assets.assets.reporting import ROWS, diff_of_run, judged_in_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.indexing.observing import BucketObserved, observe
 from rag_assets.indexing.quality import judgings_of_parsers
@@ -84,7 +84,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 **diff_of_run(changes),
                 **_totals(found.values()),
                 "run/held_by_another_run": len(buckets) - len(found),
-                "run/verdicts_changed": judged,
+                **judged_in_run(judged),
                 **_waiting(corpus, stores.documents.dead_letters(corpus.name)),
             },
             # Says whether chunks are stale. In a range of buckets Dagster has one for all of them.

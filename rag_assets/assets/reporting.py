@@ -34,6 +34,11 @@ def diff_of_run(changes: Sequence[Change]) -> Told:
     return _diff("diff", _together(changes))
 
 
+def judged_in_run(changed: int) -> Told:
+    """How many verdicts have changed, where any has."""
+    return {"run/verdicts_changed": dg.MetadataValue.int(changed)} if changed else {}
+
+
 def changes_of(generation: int, merged: Mapping[int, Merged]) -> list[Change]:
     """What a merge did to one generation, bucket by bucket."""
     return [
