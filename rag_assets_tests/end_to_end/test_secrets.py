@@ -59,7 +59,7 @@ class World:
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def run(self, corpus: Corpus | None = None) -> str | None:
-        report = materialize(corpus or self.corpus, instance=self.instance, buckets=range(4))
+        report = materialize(corpus or self.corpus, instance=self.instance, buckets=range(2))
         self.said.append(repr(report))
         return report.failure
 
@@ -144,6 +144,7 @@ def world(
             )
         hosted = replace(
             corpus,
+            buckets=2,
             embedder="openai:words-256",
             embedding=EmbeddingSettings(model.openai_url, "LOOPBACK_KEY", dimensions=256),
             evaluation=EvaluationSettings(tolerance=1),
