@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -152,6 +153,7 @@ def main() -> int:
     options.add_argument("--touches", type=int, default=10)
     options.add_argument("--folder", type=Path, default=ROOT / "docs")
     chosen = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("It was told to end."))  # and ends the rest
     with tempfile.TemporaryDirectory() as made:
         folder, home = Path(made, "documents"), Path(made, "home")
         shutil.copytree(chosen.folder, folder)
