@@ -215,7 +215,7 @@ def test_an_asset_says_what_it_is_and_what_its_last_run_did(
 
     for text in ("Latest materialization", "Row count", "Columns", "rag_assets.indexed_documents"):
         seen(page, text)
-    for text in ("Upstream assets", "Downstream assets", "diff"):
+    for text in ("Upstream assets", "Downstream assets", "rag_assets_version"):
         seen(page, text)
     expect(page.get_by_role("link", name="house / embeddings").first).to_be_visible()
     expect(page.get_by_role("link", name="house / eval_scores").first).to_be_visible()
