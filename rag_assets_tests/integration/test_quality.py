@@ -288,3 +288,38 @@ def test_the_end_of_a_long_text_is_looked_at_too(chain: Chain, source: InMemoryS
     strict = chain.with_settings(quality=replace(QualitySettings(), max_garbled=0.01))
     strict.observe()
     assert set(strict.stores.quality.tally(chain.corpus.name).rules) == {"garbled_text"}
+
+
+def damage_chunks(chain: Chain, doc_id: str) -> None:
+    """As if it had been cut so, by rules that did not see it."""
+    rows(
+        chain.urls.writer,
+        "UPDATE chunks SET text = 'XX' || substr(text, 3) WHERE content_hash = (SELECT content_hash"
+        " FROM documents WHERE doc_id = %(doc_id)s) RETURNING ord",
+        doc_id=doc_id,
+    )
+    rows(
+        chain.urls.writer,
+        "UPDATE judged_buckets SET rules = '' WHERE stage = 'chunks' RETURNING bucket",
+    )
+
+
+def test_a_release_holds_for_whatever_is_found_in_the_same_content(chain: Chain) -> None:
+    chain.run()
+    chain.stores.quality.release(chain.corpus.name, "house.md", RUN)
+    chain.run()
+    damage_chunks(chain, "house.md")
+    chain.run()
+    tally = chain.stores.quality.tally(chain.corpus.name)
+    assert set(tally.rules) == {"broken_tiling", "garbled_text"}
+    assert (kept_out(chain), tally.released) == ({}, 1)
+    assert "house.md" in served(chain)
+
+
+def test_what_a_merge_alone_has_put_into_quarantine_is_not_judged_once_more(chain: Chain) -> None:
+    chain.run()
+    damage_chunks(chain, "roof.md")
+    assert sum(each.removed for each in chain.merge()) == 1
+    before = written(chain)
+    chain.run()
+    assert written(chain) == before
