@@ -205,6 +205,8 @@ def test_the_lineage_page_shows_a_corpus_from_its_source_to_its_readers(
     lineage.reload()
     for name in ASSETS:
         seen(lineage, name)
+    seen(lineage, "Asset checks")
+    expect(lineage.get_by_text(re.compile("^Loading"))).to_have_count(0)
     photograph(lineage, "dagster_lineage")
 
 
