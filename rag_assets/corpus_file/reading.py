@@ -33,6 +33,12 @@ RESERVED_NAMES = frozenset(
 )
 """Names that Dagster gives to no job, so that no corpus can have one."""
 
+OWN_NAMES = frozenset(
+    {"alerts", "bulk", "collect", "quality", "rebuild", "reconciliation", "repair", "source"}
+    | {"upkeep", "vacuum", "watch"}
+)
+"""What follows the name of a corpus in the names of its jobs, sensors and schedules."""
+
 SOURCE: Steps = ("attributes", "source", "local_files", "path")
 GOLDEN_SET: Steps = ("attributes", "evaluation", "golden_set")
 
@@ -137,7 +143,17 @@ def _read_all(defs: Path) -> tuple[list[model.Corpus], list[Problem]]:
         corpus, found = _read_one(folder)
         problems += found
         corpora += [corpus] if corpus else []
-    return corpora, problems
+    return corpora, [*problems, *_clashes(folders)]
+
+
+def _clashes(folders: list[Path]) -> Iterator[Problem]:
+    """A corpus has jobs, sensors and schedules beside the job that is named like itself."""
+    names = {folder.name for folder in folders}
+    for folder in folders:
+        owner, _, suffix = folder.name.rpartition("_")
+        if suffix in OWN_NAMES and owner in names:
+            message = f"the corpus '{owner}' has something of its own with the name '{folder.name}'"
+            yield Problem(folder, message, "rename the folder")
 
 
 # --- which folders are corpora -------------------------------------------------------------------

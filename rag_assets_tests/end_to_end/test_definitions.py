@@ -13,7 +13,7 @@ from dagster._core.definitions.utils import DISALLOWED_NAMES
 
 from rag_assets.components import Corpus
 from rag_assets.corpus_file import read_corpora
-from rag_assets.corpus_file.reading import RESERVED_NAMES
+from rag_assets.corpus_file.reading import OWN_NAMES, RESERVED_NAMES
 from rag_assets.corpus_file.schema import CorpusAttributes
 from rag_assets.definitions import build_definitions, defs
 from rag_assets.model import LocalFilesSettings
@@ -113,6 +113,18 @@ def test_the_sample_corpus_is_the_handbook_of_this_repository() -> None:
 
 def test_every_name_that_dagster_keeps_for_itself_is_reserved() -> None:
     assert DISALLOWED_NAMES <= RESERVED_NAMES
+
+
+def test_what_a_corpus_calls_its_own_is_kept_from_other_corpora() -> None:
+    repository = defs().get_repository_def()
+    names = [
+        *(job.name for job in repository.get_all_jobs()),
+        *(sensor.name for sensor in repository.sensor_defs),
+        *(schedule.name for schedule in repository.schedule_defs),
+    ]
+    own = {name.removeprefix("handbook_") for name in names if name.startswith("handbook_")}
+
+    assert own - {"alerts", "rebuild"} == OWN_NAMES - {"alerts", "rebuild", "collect", "vacuum"}
 
 
 def test_the_component_has_the_schema_of_the_corpus_file() -> None:

@@ -217,6 +217,15 @@ def test_folders_and_files_that_are_no_corpora_are_left_alone(defs: Path) -> Non
     assert [corpus.name for corpus in read_corpora(defs)] == ["notes"]
 
 
+def test_a_corpus_cannot_have_the_name_of_another_ones_job(defs: Path) -> None:
+    make_corpus(defs, SMALLEST)
+    make_corpus(defs, SMALLEST, name="notes_quality")
+
+    (problem,) = check_defs(defs)
+
+    assert "the corpus 'notes' has something of its own with the name 'notes_quality'" in str(problem)
+
+
 def test_an_absolute_source_path_is_taken_as_it_is(defs: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
