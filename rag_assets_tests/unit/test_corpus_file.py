@@ -223,7 +223,9 @@ def test_a_corpus_cannot_have_the_name_of_another_ones_job(defs: Path) -> None:
 
     (problem,) = check_defs(defs)
 
-    assert "the corpus 'notes' has something of its own with the name 'notes_quality'" in str(problem)
+    assert "the corpus 'notes' has something of its own with the name 'notes_quality'" in str(
+        problem
+    )
 
 
 def test_an_absolute_source_path_is_taken_as_it_is(defs: Path, tmp_path: Path) -> None:
