@@ -10,8 +10,6 @@ from rag_assets.ports import ChangeFeed, Source
 from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls, Settings
 
-CORPUS_TAG = "rag_assets/corpus"
-"""On every run: the corpus it is for."""
 WAIT_TAG = "rag_assets/wait"
 """On a run that waits for buckets which another run has: the command line's."""
 HINTED_TAG = "rag_assets/hinted"

@@ -20,7 +20,7 @@ from rag_assets.indexing.noticing import (
 )
 from rag_assets.model import Awaited, Corpus, S3Settings, bucket_key
 from rag_assets.ports import ChangeFeed, Clock
-from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform
+from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform, key_of
 
 QUICK_S = 5
 """A folder is listed in milliseconds, and a queue costs one request."""
@@ -151,7 +151,7 @@ def _busy(instance: dg.DagsterInstance, corpus: Corpus) -> str | None:
     found = instance.get_runs(
         dg.RunsFilter(tags={CORPUS_TAG: corpus.name}, statuses=[*WAITING, *RUNNING])
     )
-    chain = [run for run in found if _looks_at_the_source(run.job_name, corpus)]
+    chain = [run for run in found if _looks_at_the_source(run, corpus)]
     waiting = [run for run in chain if run.status in WAITING]
     if waiting:
         return (
@@ -168,9 +168,17 @@ def _runs(number: int) -> str:
     return "It waits for a run" if number == 1 else f"It waits for {number} runs"
 
 
-def _looks_at_the_source(job: str, corpus: Corpus) -> bool:
-    """Not the nightly jobs; `__ASSET_JOB` is Dagster's own, for assets that were picked."""
-    return job in {corpus.name, f"{corpus.name}_bulk"} or job.startswith("__ASSET_JOB")
+def _looks_at_the_source(run: dg.DagsterRun, corpus: Corpus) -> bool:
+    """Not the nightly jobs, nor a build or a repair that begins after `raw_documents`.
+
+    Those may take hours, and changes are not to wait for them. `__ASSET_JOB` is Dagster's own, for
+    assets that were picked.
+    """
+    picked = run.asset_selection
+    if picked is not None and key_of(corpus, "raw_documents") not in picked:
+        return False
+    jobs = {corpus.name, f"{corpus.name}_bulk"}
+    return run.job_name in jobs or run.job_name.startswith("__ASSET_JOB")
 
 
 def _keep_hints(feed: ChangeFeed, corpus: Corpus, stores: wiring.Stores) -> None:

@@ -27,7 +27,8 @@ from rag_assets.model import (
     bucket_key,
     bucket_of,
 )
-from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform
+from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform, key_of
+from rag_assets.schedules.rebuild import AFTER_LOOKING
 from rag_assets.sensors import source_changes
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.services.object_store import ObjectStore
@@ -269,6 +270,33 @@ def test_while_runs_wait_or_two_go_on_no_more_are_asked_for(
     goes_on(dg.DagsterRunStatus.STARTING, corpus="wiki", job="wiki")
     goes_on(dg.DagsterRunStatus.STARTING, job="notes_quality")
     assert partitions(watching.tick()) == [key("page.md")]
+
+
+def test_changes_do_not_wait_for_runs_that_do_not_look_at_the_source(
+    watch: Callable[..., Watching], folder: Path, instance: dg.DagsterInstance
+) -> None:
+    watching = watch()
+    watching.looked_at_everything()
+    (folder / "page.md").write_text("One.")
+
+    def goes_on(*assets: str, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> None:
+        create_run_for_test(
+            instance,
+            job_name="notes",
+            status=status,
+            tags={CORPUS_TAG: "notes"},
+            asset_selection=frozenset(key_of(watching.corpus, each) for each in assets),
+        )
+
+    goes_on("raw_documents", "chunks")
+    goes_on(*AFTER_LOOKING)  # an index of changed settings, which takes hours
+    goes_on("published_index", status=dg.DagsterRunStatus.STARTING)
+    assert partitions(watching.tick()) == [key("page.md")]
+
+    (folder / "page.md").write_text("Two.")
+    goes_on("raw_documents")
+    assert watching.tick() == []
+    assert "2 runs of notes go on" in str(watching.said)
 
 
 # --- what waits in the database ----------------------------------------------------------------------
