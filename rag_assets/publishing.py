@@ -144,11 +144,10 @@ class Publisher:
         rival = self.rival_of(candidate)
         before = self.scores(rival, golden_set, run) if rival else None
         verdict = judged(after, before=before, settings=self.corpus.evaluation)
+        if not verdict.accepted:
+            return verdict  # every run asks again, and what follows looks at the whole index
         against = [*self._not_found(candidate), *self._unexpected(candidate, run)]
-        if not against:
-            return verdict
-        reasons = (*(() if verdict.accepted else verdict.reasons), *against)
-        return replace(verdict, accepted=False, reasons=reasons)
+        return replace(verdict, accepted=False, reasons=tuple(against)) if against else verdict
 
     def newest(self) -> Generation | None:
         """The generation that is complete, and is or will be read."""

@@ -544,6 +544,17 @@ def test_a_candidate_whose_graph_finds_nothing_is_not_published(seeded: Seeded) 
     assert "The graph of generation 2 finds 0.000" in str(refused.description)
 
 
+def test_a_candidate_that_its_scores_refuse_is_not_looked_at_more_dearly(seeded: Seeded) -> None:
+    strict = replace(seeded.chain.corpus.evaluation, tolerance=1, floors={"recall@10": 1.1})
+    chain = seeded.chain.with_settings(index=IndexSettings(m=8), evaluation=strict)
+    other = Seeded(chain, seeded.source)
+    other.chain.run()
+    other.sql("DROP INDEX index_2_by_vector")
+    told = str(other.result("eval_scores.gate").description)
+    assert "recall@10" in told
+    assert "The graph of generation 2" not in told
+
+
 def test_a_vector_of_no_number_never_gets_so_far(seeded: Seeded) -> None:
     with pytest.raises(psycopg.errors.DataException, match="NaN"):
         seeded.vector("array_fill('NaN'::float4, ARRAY[256])::vector")
