@@ -49,6 +49,11 @@ def served(chain: Chain) -> set[str]:
     return {row["doc_id"] for row in chain.holds()["served"]}
 
 
+def hinted(chain: Chain) -> set[int]:
+    """The buckets for which the sensor of the source asks though nothing has changed there."""
+    return set(chain.stores.sources.awaited(chain.corpus.name).hints)
+
+
 def written(chain: Chain) -> dict[str, list[str]]:
     """Which rows there are, and which transactions wrote them."""
     return {
@@ -83,6 +88,7 @@ def test_what_is_released_is_served_until_its_content_changes(
     chain.run()
     assert chain.stores.quality.release(chain.corpus.name, "house.md", RUN) == ["garbled_text"]
     assert chain.stores.quality.release(chain.corpus.name, "house.md", RUN) == []
+    assert hinted(chain) == {bucket_of("house.md", 4)}
     assert chain.run().done("added") == 1
     assert served(chain) == {"house.md", "roof.md"}
     tally = chain.stores.quality.tally(chain.corpus.name)
@@ -154,7 +160,9 @@ def test_too_many_copies_are_told_of_all_of_them_whatever_bucket_they_are_in(
     source.contents[names[5]] = source.contents[names[0]]
     chain.run([bucket_of(names[5], 4)])
     assert kept_out(chain) == {name: {"duplicate_flood"} for name in names}
+    assert hinted(chain) == {bucket_of(name, 4) for name in names} - {bucket_of(names[5], 4)}
     chain.run()
+    assert hinted(chain) == set()
     assert not served(chain) & set(names)
     before = written(chain)
     chain.run()

@@ -525,6 +525,19 @@ def test_what_was_damaged_is_mended_by_the_nightly_check_and_the_next_run(
     assert seeded.chain.holds() == before
 
 
+@pytest.mark.parametrize("seeds", [lost_end, damaged_vector, damaged_text])
+def test_what_only_a_run_can_mend_is_asked_of_the_sensor(
+    seeded: Seeded, seeds: Callable[[Seeded], None]
+) -> None:
+    seeds(seeded)
+    assert not seeded.result("vector_index.stored_soundly").passed
+    sources = seeded.chain.stores.sources
+    assert sources.awaited("notes").hints
+    seeded.chain.run(list(sources.awaited("notes").hints), hinted=True)
+    assert seeded.broken(EVERY) == set()
+    assert not sources.awaited("notes").hints
+
+
 def test_a_poor_graph_is_told_from_a_good_one(seeded: Seeded) -> None:
     few = replace(seeded.chain.corpus, retrieval=RetrievalSettings(ef_search=10))
     measuring, generation = seeded.chain.stores.measuring, seeded.chain.newest

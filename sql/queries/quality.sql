@@ -273,6 +273,16 @@ WHERE j.corpus = %(corpus)s AND b.corpus = j.corpus AND b.bucket = j.bucket
   AND j.bucket IN (SELECT bucket FROM documents
                    WHERE corpus = %(corpus)s AND doc_id = ANY (%(doc_ids)b::text[]));
 
+-- name: hint
+-- Nothing has changed at the source, so no look at it would bring these to readers; not where the run
+-- goes on to merge.
+INSERT INTO hints (corpus, doc_id, bucket)
+SELECT corpus, doc_id, bucket FROM documents
+WHERE corpus = %(corpus)s AND doc_id = ANY (%(doc_ids)b::text[])
+  AND NOT bucket = ANY (%(merged)s::smallint[])
+ORDER BY doc_id
+ON CONFLICT (corpus, doc_id) DO UPDATE SET seq = DEFAULT;
+
 -- name: versions
 -- Of the buckets of these documents, after they were raised.
 SELECT bucket, version FROM buckets b

@@ -96,6 +96,7 @@ class PostgresQuality:
             rules = [row["rule"] for row in connection.execute(_query("release"), which)]
             if rules:
                 _touch(connection, corpus, [doc_id])
+                _hint(connection, corpus, [doc_id])
         return sorted(rules)
 
 
@@ -111,10 +112,12 @@ class _Bench:
         self._compare = compare
         self._seen: dict[int, int] = {}
         """Bucket to the version up to which its documents are there to be judged."""
+        self._merged: Sequence[int] = ()
+        """Buckets that this very run brings to readers."""
 
     def judge(self, judgings: Sequence[Judging], buckets: Sequence[int]) -> int:
         """In the order of the stages: what one keeps out is not waited for by the next."""
-        behind = self._behind(judgings, buckets)
+        behind, self._merged = self._behind(judgings, buckets), buckets
         if behind:
             self._connection.execute(_query("by_key"))
         return sum(
@@ -197,6 +200,7 @@ class _Bench:
             done = self._change(changes, which, judging.quarantine)
             concerned = [doc_id for doc_id in changes.touched if doc_id in done]
             raised = _touch(self._connection, self._corpus, concerned)
+            _hint(self._connection, self._corpus, concerned, merged=self._merged)
         for bucket, version in raised.items():
             if self._seen.get(bucket) == version - 1:
                 self._seen[bucket] = version
@@ -266,6 +270,15 @@ def _touch(connection: "Connection", corpus: str, doc_ids: Sequence[str]) -> dic
         connection.execute(queries.load("documents")[name], which)
     connection.execute(_query("follow"), which)
     return {row["bucket"]: row["version"] for row in connection.execute(_query("versions"), which)}
+
+
+def _hint(
+    connection: "Connection", corpus: str, doc_ids: Sequence[str], *, merged: Sequence[int] = ()
+) -> None:
+    """Has whoever watches the source ask for a run over these documents, for none is under way."""
+    if doc_ids:
+        which = {"corpus": corpus, "doc_ids": list(doc_ids), "merged": list(merged)}
+        connection.execute(_query("hint"), which)
 
 
 def _findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -209,7 +209,7 @@ class _Repairing:
             match damage.repair:
                 case Repair.READ_AGAIN:
                     texts = _hashes(damage)
-                    self._again(texts, "delete_texts", "forget_sources", "hint_documents")
+                    self._again(texts, "delete_texts", "forget_sources")
                 case Repair.CUT_AGAIN:
                     self._again(_hashes(damage), "delete_chunk_sets")
                 case Repair.EMBED_AGAIN:
@@ -233,12 +233,13 @@ class _Repairing:
     def _again(self, contents: Sequence[bytes], *names: str, **which: object) -> None:
         """Their documents wait, and runs that began before are refused.
 
+        Whoever watches the source is told, for nothing has changed there that would ask for a run.
         Buckets are locked first, as records do, then the tables, as erasures and removals do.
         """
         with self.connection.transaction():
             self._execute("lock_buckets", contents=list(contents))
             self.connection.execute(queries.load("corpora")["lock_texts"])
-            for name in ("raise_fences", "touch_documents", *names):
+            for name in ("raise_fences", "touch_documents", "hint_documents", *names):
                 self._execute(name, contents=list(contents), **which)
 
     def _execute(self, name: str, **which: object) -> "psycopg.Cursor[DictRow]":
