@@ -663,6 +663,11 @@ class GenerationSize:
     most_chunks: int
 
     @property
+    def lost(self) -> int:
+        """How many documents or chunks it has less."""
+        return max(self.most_documents - self.documents, self.most_chunks - self.chunks)
+
+    @property
     def drop(self) -> float:
         """The share that is gone, of documents or of chunks.
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from rag_assets.checks.shape import NAMED, corpus_check, corpus_inquiry
+from rag_assets.indexing.planning import FEW
 from rag_assets.indexing.rebuilding import to_be_complete
 from rag_assets.installation import Verified, verified
 from rag_assets.model import Corpus, Damage, GenerationState, RunIdentity
@@ -83,7 +84,8 @@ def build_drop(corpus: Corpus) -> dg.AssetChecksDefinition:
     )
     def judge(platform: Platform) -> dg.AssetCheckResult:
         sizes = platform.stores().measuring.sizes(corpus.name)
-        fallen = [each for each in sizes if each.drop > corpus.quality.max_drop]
+        most = corpus.quality.max_drop
+        fallen = [each for each in sizes if each.drop > most and each.lost > FEW]
         told = "; ".join(
             f"generation {each.generation} fell to {each.documents} documents and {each.chunks}"
             f" chunks, from {each.most_documents} and {each.most_chunks}"

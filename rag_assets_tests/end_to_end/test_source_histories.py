@@ -5,6 +5,7 @@ RAG_ASSETS_HISTORIES says how many histories the bucket has; RAG_ASSETS_SEED wit
 """
 
 import os
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -14,18 +15,20 @@ import pytest
 
 from rag_assets import wiring
 from rag_assets.indexing.noticing import listing_of
-from rag_assets.model import Corpus, SourceObject
+from rag_assets.model import Corpus, SourceObject, bucket_of
 from rag_assets.ports import DocumentStore, Source
 from rag_assets.resources import Platform
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.end_to_end.source_histories import (
     BucketStore,
+    History,
     HistoryError,
     MemoryStore,
     Requests,
     Store,
     Watcher,
     buckets_of,
+    forget_looks,
     lived,
     platform_over,
     watcher_of,
@@ -180,12 +183,35 @@ class ShortWhenItFails(Distorted):
 
 
 SENSORS: Mapping[str, type[Watcher]] = {
-    each.__name__: each
-    for each in (BareDigestKeys, AdvancesOnErrors, AdvancesWhileRunsWait, PilesUp, AsksForSome)
+    each.__name__: each for each in (AdvancesOnErrors, AdvancesWhileRunsWait, PilesUp, AsksForSome)
 }
 SOURCES: Mapping[str, type[Distorted]] = {
     each.__name__: each for each in (NamesAlone, TimesOfWriting, NeverForgets, ShortWhenItFails)
 }
+
+
+@pytest.mark.parametrize(("kind", "is_seen"), [(Watcher, True), (BareDigestKeys, False)])
+def test_a_change_that_is_taken_back_is_seen_though_it_looks_as_it_did_before(
+    *,
+    kind: type[Watcher],
+    is_seen: bool,
+    corpus: Corpus,
+    instance: dg.DagsterInstance,
+    documents: DocumentStore,
+) -> None:
+    """Of random histories few take a whole bucket back, so this one does."""
+    store = MemoryStore()
+    watcher = watcher_of(corpus, platform_over(store), instance, kind)
+    forget_looks(documents, corpus)
+    history = History(store, watcher, random.Random(SEED), documents)
+
+    for version in (b"none", b"one", b"two", b"one"):  # the first run is of all buckets
+        history.held["page-0.md"] = version
+        store.put("page-0.md", version)
+        history.comes_to_rest()
+
+    bucket = bucket_of("page-0.md", corpus.buckets)
+    assert (history.seen[bucket] == history.now(bucket)) is is_seen
 
 
 @pytest.mark.parametrize("kind", SENSORS.values(), ids=SENSORS)
