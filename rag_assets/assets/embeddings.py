@@ -8,6 +8,7 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
+from rag_assets.assets.failing import Partly
 from rag_assets.assets.reporting import ROWS, cost_of_run, judged_in_run, report
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
 from rag_assets.errors import ConfigurationError, EmbeddingError, RagAssetsError
@@ -40,9 +41,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         table="embeddings",
         pool=f"embedding_{corpus.embedder.partition(':')[0]}",
     )
-    def embeddings(
-        context: dg.AssetExecutionContext, platform: Platform
-    ) -> dg.MaterializeResult[Any]:
+    def embeddings(context: dg.AssetExecutionContext, platform: Platform) -> Partly:
         """The vector of every text, asked for once: renames, copies and rebuilds cost nothing.
 
         A text that a model rejects makes its documents dead letters of the generations with that
@@ -86,7 +85,8 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         report(context, corpus, rows)
         cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
         told = {**_figures(did), **judged_in_run(judged), **cost, **_told(failures, waits)}
-        return dg.MaterializeResult(metadata=told)
+        failed = {f"generation {number}": error for number, error in failures.items()}
+        return Partly(dg.MaterializeResult(metadata=told), failed)
 
     return embeddings
 

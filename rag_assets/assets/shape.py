@@ -11,13 +11,18 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import __version__, wiring
-from rag_assets.assets.failing import forget_failures, remembered_failures
+from rag_assets.assets.failing import (
+    Partly,
+    forget_failures,
+    remember_parts,
+    remembered_failures,
+)
 from rag_assets.automation import repair_condition
 from rag_assets.errors import DatabaseError, NotMigratedError, RagAssetsError
 from rag_assets.model import NO_BUCKET, Corpus, Generation
 from rag_assets.resources import Platform, key_of
 
-Body = Callable[..., dg.MaterializeResult[Any] | None]
+Body = Callable[..., dg.MaterializeResult[Any] | Partly | None]
 
 RETRIES = 2
 """A database that restarts is away for a moment. A provider has been asked patiently before."""
@@ -150,13 +155,15 @@ def completed(
         buckets = buckets_in(context) if in_buckets else [NO_BUCKET]
         try:
             with remembered_failures(context, platform, corpus, buckets):
-                result = body(context, platform)
+                made = body(context, platform)
         except RagAssetsError as error:
             if _may_pass(error) and context.retry_number < RETRIES:
                 raise dg.RetryRequested(RETRIES, RETRY_AFTER_S) from error
             raise dg.Failure(description=str(error)) from error
-        if result is not None:
-            forget_failures(context, platform, corpus, buckets)
+        if made is not None:
+            result, failed = (made.result, made.failed) if isinstance(made, Partly) else (made, {})
+            forget_failures(context, platform, corpus, buckets, but_for=failed)
+            remember_parts(context, platform, corpus, buckets, failed)
             yield dg.MaterializeResult(
                 metadata={**(result.metadata or {}), **told},
                 data_version=result.data_version,

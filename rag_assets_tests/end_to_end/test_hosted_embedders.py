@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import psycopg
 import pytest
 
 from rag_assets import wiring
@@ -100,9 +101,19 @@ def test_a_hosted_model_is_built_beside_the_published_one_and_then_takes_over(
     assert "carp" in quotes("Who feeds the carp?", database)
     assert "complete_and_sound" in failed(without_key)
     assert service.account.requests == 0
+    told = rows(database.writer, "SELECT DISTINCT stage, error FROM failures")
+    assert told == [{"stage": "embeddings of generation 2", "error": "ConfigurationError"}]
+    assert not wiring.stores(database).sources.awaited(hosted.name).due, "not at once"
+    with psycopg.connect(database.owner) as connection:
+        connection.execute(
+            "UPDATE rag_assets.failures SET last_at = last_at - interval '61 seconds'"
+        )
+    due = wiring.stores(database).sources.awaited(hosted.name).due
+    assert sorted(due) == list(range(hosted.buckets)), "the sensor asks for them again"
 
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
     report = run(hosted)
+    assert rows(database.writer, "SELECT * FROM failures") == []
 
     assert report.failure is None
     assert failed(report) == set()

@@ -12,9 +12,10 @@ SET error = excluded.error, reason = excluded.reason, run_id = excluded.run_id,
     attempts = f.attempts + 1, last_at = now();
 
 -- name: clear
--- Writes nothing where nothing had failed.
+-- The stage and its parts, but for those that have just failed. Nothing is written where nothing had.
 DELETE FROM failures
-WHERE corpus = %(corpus)s AND stage = %(stage)s AND bucket = ANY (%(buckets)s::smallint[]);
+WHERE corpus = %(corpus)s AND (stage = %(stage)s OR starts_with(stage, %(stage)s || ' of '))
+  AND stage <> ALL (%(but_for)s::text[]) AND bucket = ANY (%(buckets)s::smallint[]);
 
 -- name: open
 -- Of one corpus, or of all, the longest first.

@@ -2,7 +2,8 @@
 
 -- name: awaited
 -- All that a look at the source needs to know, at once: a row a bucket that has a hint, a dead letter
--- that is due or deletions that somebody has approved, or one row without a bucket.
+-- that is due, a part of a stage that is to be tried again or deletions that somebody has approved, or
+-- one row without a bucket.
 SELECT c.created_at, (SELECT array_agg(ARRAY[b.bucket, b.looked]) FROM buckets b
                       WHERE b.corpus = c.corpus AND b.looked IS NOT NULL) AS looked,
        w.bucket, w.hint, w.due, s.listed_at, s.objects, s.failing_since, s.failed_at, s.error
@@ -13,6 +14,11 @@ LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
            UNION ALL
            SELECT bucket, NULL, max(retry_at) FROM dead_letters
            WHERE corpus = %(corpus)s AND retry_at <= now() AND NOT dropped GROUP BY bucket
+           UNION ALL
+           SELECT bucket, NULL, max(last_at + interval '1 minute' * 2 ^ (attempts - 1)) FROM failures
+           WHERE corpus = %(corpus)s AND bucket >= 0 AND position(' of ' IN stage) > 0
+             AND attempts <= 6 AND last_at + interval '1 minute' * 2 ^ (attempts - 1) <= now()
+           GROUP BY bucket
            UNION ALL
            SELECT bucket, NULL, max(approved_at) FROM withheld_deletions JOIN corpora USING (corpus)
            WHERE corpus = %(corpus)s AND deletions_approved > 0

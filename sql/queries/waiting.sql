@@ -12,7 +12,7 @@ WITH published AS MATERIALIZED (
     SELECT DISTINCT ON (f.bucket) f.bucket, f.since, f.stage || ': ' || f.reason AS reason
     FROM failures f JOIN corpora k USING (corpus)
     WHERE f.corpus = %(corpus)s AND f.bucket BETWEEN 0 AND k.buckets - 1
-      AND f.stage IN ('raw_documents', 'chunks', 'embeddings', 'vector_index')
+      AND split_part(f.stage, ' of ', 1) IN ('raw_documents', 'chunks', 'embeddings', 'vector_index')
     ORDER BY f.bucket, f.since
 ), changed AS MATERIALIZED (
     SELECT d.doc_id, d.bucket, least(d.observed_at, (

@@ -1,7 +1,7 @@
 """Keeps what each stage of a bucket has failed with since it last succeeded."""
 
-from collections.abc import Sequence
-from typing import LiteralString
+from collections.abc import Collection, Sequence
+from typing import Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
@@ -28,9 +28,12 @@ class PostgresFailures:
         with connect(self._url) as connection:
             connection.execute(_query("record"), which | said)
 
-    def clear(self, corpus: str, stage: str, buckets: Sequence[int]) -> int:
-        """The stage has succeeded; returns in how many of these buckets it had failed before."""
-        which = {"corpus": corpus, "stage": stage, "buckets": list(buckets)}
+    def clear(
+        self, corpus: str, stage: str, buckets: Sequence[int], *, but_for: Collection[str] = ()
+    ) -> int:
+        """The stage has succeeded, but for some of its parts; returns how much is forgotten."""
+        which: dict[str, Any] = {"corpus": corpus, "stage": stage, "buckets": list(buckets)}
+        which |= {"but_for": list(but_for)}
         with connect(self._url) as connection:
             return connection.execute(_query("clear"), which).rowcount
 
