@@ -664,7 +664,11 @@ class GenerationSize:
 
     @property
     def lost(self) -> int:
-        """How many documents or chunks it has less."""
+        """How many documents or chunks it has less.
+
+        >>> GenerationSize(1, documents=9, chunks=30, most_documents=10, most_chunks=40).lost
+        10
+        """
         return max(self.most_documents - self.documents, self.most_chunks - self.chunks)
 
     @property

@@ -15,10 +15,10 @@ LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
            SELECT bucket, NULL, max(retry_at) FROM dead_letters
            WHERE corpus = %(corpus)s AND retry_at <= now() AND NOT dropped GROUP BY bucket
            UNION ALL
-           SELECT bucket, NULL, max(last_at + interval '1 minute' * 2 ^ (attempts - 1)) FROM failures
+           SELECT bucket, NULL, max(t.due) FROM failures
+           CROSS JOIN LATERAL (SELECT last_at + interval '1 minute' * 2 ^ (attempts - 1) AS due) t
            WHERE corpus = %(corpus)s AND bucket >= 0 AND position(' of ' IN stage) > 0
-             AND attempts <= 6 AND last_at + interval '1 minute' * 2 ^ (attempts - 1) <= now()
-           GROUP BY bucket
+             AND attempts <= 6 AND t.due <= now() GROUP BY bucket
            UNION ALL
            SELECT bucket, NULL, max(approved_at) FROM withheld_deletions JOIN corpora USING (corpus)
            WHERE corpus = %(corpus)s AND deletions_approved > 0
