@@ -36,22 +36,11 @@ def remembered_failures(
 
     A database that is down has no place for it, and never hides the error itself.
     """
-    stage, run = context.asset_key.path[-1], run_of(context.run.run_id)
     try:
         yield
     except Exception as error:
-        known = isinstance(error, RagAssetsError)
-        try:
-            platform.stores().failures.record(
-                corpus.name,
-                stage,
-                buckets,
-                error=type(error).__name__,
-                reason=str(error) if known else UNEXPECTED,
-                run=run,
-            )
-        except DatabaseError as missed:
-            context.log.warning(f"That {stage} failed could not be noted: {missed}")
+        stage = context.asset_key.path[-1]
+        _note(context, platform, corpus, buckets, stage=stage, error=error)
         raise
 
 
@@ -63,19 +52,31 @@ def remember_parts(
     failed: Mapping[str, RagAssetsError],
 ) -> None:
     """Notes what an asset that has succeeded could not do."""
-    stage, run = context.asset_key.path[-1], run_of(context.run.run_id)
+    for part, error in failed.items():
+        stage = f"{context.asset_key.path[-1]} of {part}"
+        _note(context, platform, corpus, buckets, stage=stage, error=error)
+
+
+def _note(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    corpus: Corpus,
+    buckets: Sequence[int],
+    *,
+    stage: str,
+    error: Exception,
+) -> None:
     try:
-        for part, error in failed.items():
-            platform.stores().failures.record(
-                corpus.name,
-                f"{stage} of {part}",
-                buckets,
-                error=type(error).__name__,
-                reason=str(error),
-                run=run,
-            )
+        platform.stores().failures.record(
+            corpus.name,
+            stage,
+            buckets,
+            error=type(error).__name__,
+            reason=str(error) if isinstance(error, RagAssetsError) else UNEXPECTED,
+            run=run_of(context.run.run_id),
+        )
     except DatabaseError as missed:
-        context.log.warning(f"That a part of {stage} failed could not be noted: {missed}")
+        context.log.warning(f"That {stage} failed could not be noted: {missed}")
 
 
 def forget_failures(
