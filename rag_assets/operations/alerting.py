@@ -310,6 +310,8 @@ class AlertState:
     told: Mapping[str, Memory] = field(default_factory=dict)
     """By channel."""
     news: tuple[News, ...] = ()
+    away_since: datetime | None = None
+    """Since which look the database has not answered."""
 
 
 def fitting(memory: Memory, problems: Sequence[Problem]) -> list[Problem]:
@@ -397,6 +399,26 @@ def delivered(
     else:
         return dict(memory)
     return {**memory, cause: after}
+
+
+# --- when nothing can be looked at ---------------------------------------------------------------
+
+UNKNOWN_WITHOUT_TABLES = FROM_TABLES | {Kind.SOURCE_UNLISTABLE, Kind.RUN_FAILED}
+
+
+def without_tables(
+    state: AlertState, error: str, *, now: datetime
+) -> tuple[AlertState, list[Problem], frozenset[Kind]]:
+    """What is remembered, wrong and unknown at a look that the database did not answer.
+
+    It is wrong when two looks in a row find it so: a restart wakes nobody. Until then nothing is
+    known of it either, so what was told of it is not over.
+    """
+    if state.away_since is None:
+        unknown = UNKNOWN_WITHOUT_TABLES | {Kind.DATABASE_FAILING}
+        return replace(state, away_since=now), [], unknown
+    down = Problem(Kind.DATABASE_FAILING, state.away_since, error)
+    return state, [down], UNKNOWN_WITHOUT_TABLES
 
 
 # --- telling -------------------------------------------------------------------------------------
@@ -587,6 +609,7 @@ def written(state: AlertState) -> str:
                 for name, memory in state.told.items()
             },
             "news": [[each.text, _s(each.at), each.run_id, each.channels] for each in state.news],
+            "away": _s(state.away_since) if state.away_since else 0,
         },
         separators=(",", ":"),
     )
@@ -612,6 +635,7 @@ def read_state(text: str | None) -> AlertState:
             news=tuple(
                 News(words, _t(at), run, tuple(names)) for words, at, run, names in found["news"]
             ),
+            away_since=_t(found["away"]) if found.get("away") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return AlertState()

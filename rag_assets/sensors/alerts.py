@@ -32,6 +32,7 @@ from rag_assets.operations.alerting import (
     read_state,
     tell,
     within,
+    without_tables,
     written,
 )
 from rag_assets.ports import AlertChannel, Clock
@@ -46,7 +47,6 @@ RUNS = 200
 """So many are read at once."""
 FIRST_LOOK = timedelta(days=1)
 """How far back the first look goes."""
-UNKNOWN_WITHOUT_TABLES = FROM_TABLES | {Kind.SOURCE_UNLISTABLE, Kind.RUN_FAILED}
 JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 OUR_ERRORS = {
     name
@@ -87,7 +87,7 @@ class _Look:
         settings = Settings.from_environment()
         channels = wiring.alert_channels(self.corpus, settings)
         state = self._after_runs(read_state(self.context.cursor), channels)
-        tables, unknown = self._from_tables()
+        state, tables, unknown = self._from_tables(state)
         telling = tell(
             state,
             merged([*(each.problem for each in state.failing), *self._from_checks(), *tables]),
@@ -214,18 +214,18 @@ class _Look:
 
     # --- tables ----------------------------------------------------------------------------------
 
-    def _from_tables(self) -> tuple[list[Problem], frozenset[Kind]]:
+    def _from_tables(self, state: AlertState) -> tuple[AlertState, list[Problem], frozenset[Kind]]:
         """What the database knows; without it, that it does not answer, and what is unknown."""
         try:
             stores = self.platform.stores()
-            return [
+            problems = [
                 *self._of_source(stores),
                 *self._of_documents(stores),
                 *self._of_failures(stores),
-            ], frozenset()
+            ]
         except RagAssetsError as error:
-            down = Problem(Kind.DATABASE_FAILING, self.now, str(error))
-            return [down], frozenset(UNKNOWN_WITHOUT_TABLES)
+            return without_tables(state, str(error), now=self.now)
+        return replace(state, away_since=None), problems, frozenset()
 
     def _of_source(self, stores: wiring.Stores) -> Iterator[Problem]:
         standing = stores.sources.standing(self.corpus.name)

@@ -241,6 +241,26 @@ def test_a_database_that_is_down_is_told_and_hides_nothing_else(
     assert pager.look() == [letter.replace("opened", "recovered")]
 
 
+def test_a_database_that_is_away_for_one_look_wakes_nobody(
+    pager: Pager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pager.run().failure is None
+    nowhere = "postgresql://u:canary-pw@127.0.0.1:1/rag"
+    with monkeypatch.context() as away:
+        away.setenv("RAG_ASSETS_WRITER_URL", nowhere)
+        assert pager.look() == []
+    assert pager.look() == []
+
+    with monkeypatch.context() as away:
+        away.setenv("RAG_ASSETS_WRITER_URL", nowhere)
+        assert pager.look() == []
+        first = pager.clock.now()
+        pager.clock.later = timedelta(minutes=1)
+        assert pager.look() == ["opened database_failing"]
+        assert datetime.fromisoformat(pager.service.taken("webhook")[-1]["since"]) <= first
+    assert pager.look() == ["recovered database_failing"]
+
+
 def test_a_run_whose_process_died_is_told(pager: Pager) -> None:
     job = corpus_definitions(pager.corpus).resolve_job_def(pager.corpus.name)
     run = pager.instance.create_run_for_job(

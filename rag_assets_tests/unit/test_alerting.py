@@ -31,6 +31,7 @@ from rag_assets.operations.alerting import (
     tell,
     titled,
     within,
+    without_tables,
     written,
 )
 
@@ -208,6 +209,40 @@ def test_what_cannot_be_looked_at_is_not_over(desk: Desk, inbox: Inbox) -> None:
         "recovered corpus_stale",
         "recovered database_failing",
     ]
+
+
+def test_a_database_must_be_away_for_two_looks_in_a_row(desk: Desk, inbox: Inbox) -> None:
+    def look(*, away: bool) -> None:
+        state = read_state(desk.cursor)
+        if away:
+            now = desk.now + MINUTE
+            state, problems, unknown = without_tables(state, "No database", now=now)
+        else:
+            state, problems, unknown = replace(state, away_since=None), [LETTERS], frozenset()
+        desk.cursor = written(state)
+        desk.look(*problems, unknown=[*unknown])
+
+    for away in (False, True, False, True, False):
+        look(away=away)
+    assert inbox.said == ["opened dead_letters:parse:Torn"]
+
+    for away in (True, True, True):
+        look(away=away)
+    assert inbox.said[1:] == ["opened database_failing"]
+    assert inbox.got[-1].since == START + 6 * MINUTE, "the first look of those in a row"
+
+    for away in (False, True, False):
+        look(away=away)
+    assert inbox.said[2:] == ["recovered database_failing"]
+
+
+def test_of_a_database_that_fails_runs_a_single_look_says_nothing(desk: Desk, inbox: Inbox) -> None:
+    desk.look(Problem(Kind.DATABASE_FAILING, START, "A run could not write"))
+    state, problems, unknown = without_tables(read_state(desk.cursor), "No", now=desk.now)
+    desk.cursor = written(state)
+    desk.look(*problems, unknown=[*unknown])
+
+    assert inbox.said == ["opened database_failing"]
 
 
 def test_a_new_channel_is_told_what_is_open(inbox: Inbox, desk: Desk) -> None:
