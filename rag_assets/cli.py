@@ -299,7 +299,7 @@ def publish(*, corpus: str, generation: int | None, force: str | None) -> None:
             " `--force REASON` overrules the gate."
         )
     reason = f"forced: {force}" if force else " ".join(verdict.reasons)
-    publisher.publish(chosen, run=run, reason=reason)
+    publisher.publish(chosen, run=run, reason=reason, forced=bool(force))
     click.echo(f"Generation {chosen.number} of {corpus} is published.")
 
 

@@ -212,10 +212,12 @@ class Publisher:
                 return other
         return None
 
-    def publish(self, generation: Generation, *, run: RunIdentity, reason: str) -> list[int]:
+    def publish(
+        self, generation: Generation, *, run: RunIdentity, reason: str, forced: bool = False
+    ) -> list[int]:
         """Lets readers see a generation; returns the numbers of those dropped with it."""
         generations = self.stores.generations
-        self._publish(generation, run=run, reason=reason)
+        self._publish(generation, run=run, reason=reason, forced=forced)
         return generations.drop_expired(self.corpus.name)
 
     def roll_back(self, *, run: RunIdentity) -> Generation:
@@ -232,13 +234,20 @@ class Publisher:
         generations.update_retrieval(self.corpus.name, self.corpus.retrieval, api_key_env=key)
 
     def _publish(
-        self, generation: Generation, *, run: RunIdentity, reason: str, rolled_back: bool = False
+        self,
+        generation: Generation,
+        *,
+        run: RunIdentity,
+        reason: str,
+        forced: bool = False,
+        rolled_back: bool = False,
     ) -> None:
         self.stores.generations.publish(
             generation,
             retrieval=self.corpus.retrieval,
             run=run,
             reason=reason,
+            forced=forced,
             rolled_back=rolled_back,
             api_key_env=wiring.key_variable(generation.recipe.embedder, self.corpus),
         )

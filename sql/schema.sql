@@ -230,9 +230,11 @@ CREATE TABLE costs (
     unit_price numeric,
     first_at   timestamptz NOT NULL DEFAULT now(),
     last_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (run_id, corpus, generation, stage, model)
+    bucket     smallint NOT NULL, -- -1: of no bucket, or from before they were told apart
+    provider   text NOT NULL,
+    PRIMARY KEY (run_id, corpus, bucket, generation, stage, model)
 );
-COMMENT ON TABLE costs IS 'What each run asked of each model, and its price in US dollars where one is known';
+COMMENT ON TABLE costs IS 'What each run asked of each model for each bucket and generation, and its price in US dollars where one is known';
 COMMENT ON COLUMN costs.unit_price IS 'US dollars a million tokens, as it was then';
 
 -- What is served. -------------------------------------------------------------------------------
@@ -241,7 +243,8 @@ CREATE TABLE generations (
     generation   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
     state        text NOT NULL
-        CHECK (state IN ('building', 'candidate', 'published', 'retired', 'cancelled', 'dropped')),
+        CHECK (state IN ('building', 'candidate', 'published', 'retired', 'cancelled', 'dropped',
+                         'failed')),
     fingerprint  text NOT NULL,
     parser       text NOT NULL,
     chunker      text NOT NULL,
@@ -252,11 +255,19 @@ CREATE TABLE generations (
     created_at   timestamptz NOT NULL DEFAULT now(),
     published_at timestamptz,
     retired_at   timestamptz,
-    rolled_back  boolean NOT NULL DEFAULT false
+    rolled_back  boolean NOT NULL DEFAULT false,
+    build        integer NOT NULL DEFAULT 1, -- an index may be built again with the same recipe
+    index_kind   text NOT NULL DEFAULT 'hnsw'
+        CHECK (index_kind IN ('exact', 'hnsw', 'ivfflat', 'binary')),
+    ivfflat_lists integer,
+    ended_at     timestamptz,
+    ended_reason text,
+    held         boolean NOT NULL DEFAULT false -- it has ended, and is not begun again by itself
 );
 COMMENT ON TABLE generations IS 'Builds of an index, each with the recipe it was made with';
-CREATE UNIQUE INDEX generations_one_living_a_recipe ON generations (corpus, fingerprint)
+CREATE UNIQUE INDEX generations_one_living_a_recipe ON generations (corpus, fingerprint, build)
     WHERE state IN ('building', 'candidate', 'published', 'retired');
+CREATE UNIQUE INDEX generations_one_build ON generations (corpus) WHERE state = 'building';
 CREATE UNIQUE INDEX generations_one_published ON generations (corpus) WHERE state = 'published';
 
 CREATE TABLE indexed_documents (
@@ -301,9 +312,24 @@ CREATE TABLE published_index (
     reason       text NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now(),
     api_key_env  text, -- the variable that holds the key of the embedder, if it is not the usual one
-    code_version text
+    code_version text,
+    index_kind   text NOT NULL DEFAULT 'hnsw'
 );
 COMMENT ON TABLE published_index IS 'One row a corpus: the contract between building and reading';
+
+CREATE TABLE publications (
+    corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    generation   integer NOT NULL,
+    replaced     integer, -- what was published before; null: nothing was
+    reason       text NOT NULL,
+    forced       boolean NOT NULL DEFAULT false, -- somebody has overruled the gate
+    rolled_back  boolean NOT NULL DEFAULT false,
+    run_id       text NOT NULL,
+    code_version text,
+    PRIMARY KEY (corpus, published_at)
+);
+COMMENT ON TABLE publications IS 'What readers saw when: each change of the published row, and why';
 
 CREATE TABLE evaluations (
     generation  integer NOT NULL REFERENCES generations ON DELETE CASCADE,
@@ -327,6 +353,37 @@ CREATE TABLE evaluation_results (
 );
 COMMENT ON TABLE evaluation_results IS 'The scores question by question';
 
+CREATE TABLE gate_verdicts (
+    generation    integer NOT NULL REFERENCES generations ON DELETE CASCADE,
+    rival         integer, -- what it was compared with; null: with nothing
+    golden_set    text NOT NULL,
+    content       text NOT NULL,
+    rival_content text NOT NULL, -- empty: with nothing
+    settings      text NOT NULL, -- the tolerance, the floors and what else it was judged by
+    accepted      boolean NOT NULL,
+    reasons       text[] NOT NULL,
+    differences   jsonb NOT NULL,
+    run_id        text NOT NULL,
+    decided_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (generation, golden_set, content, rival_content, settings)
+);
+COMMENT ON TABLE gate_verdicts IS 'Whether each candidate may be published, and why; judged once for the same content';
+
+CREATE TABLE feedback (
+    corpus      text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    feedback_id bigint GENERATED ALWAYS AS IDENTITY,
+    given_at    timestamptz NOT NULL DEFAULT now(),
+    question    text NOT NULL,
+    helpful     boolean NOT NULL,
+    generation  integer, -- what was read
+    doc_id      text, -- the passage it is about; null: about the answer as a whole
+    start_char  integer,
+    end_char    integer,
+    quote       text, -- the characters, so that a later version of the document is recognised
+    PRIMARY KEY (corpus, feedback_id)
+);
+COMMENT ON TABLE feedback IS 'What people said of answers and passages; golden questions are made from it';
+
 -- The platform around the index. -----------------------------------------------------------------
 
 CREATE TABLE sources (
@@ -349,7 +406,8 @@ CREATE TABLE failures (
     since    timestamptz NOT NULL DEFAULT now(),
     last_at  timestamptz NOT NULL DEFAULT now(),
     run_id   text NOT NULL,
-    PRIMARY KEY (corpus, stage, bucket)
+    generation integer NOT NULL, -- 0: of the stage as a whole
+    PRIMARY KEY (corpus, stage, generation, bucket)
 );
 COMMENT ON TABLE failures IS 'What each stage of a bucket has failed with since it last succeeded';
 
@@ -614,7 +672,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT INSERT, UPDATE, DELETE ON corpora, buckets, documents, document_versions, dead_letters,
     document_texts, chunk_sets, chunks, embeddings, indexed_documents, index_buckets,
-    published_index, evaluations, evaluation_results, hints, withheld_deletions, erased_documents,
+    published_index, publications, evaluations, evaluation_results, gate_verdicts, feedback, hints, withheld_deletions, erased_documents,
     rate_limits, embedding_claims, costs, sources, failures, verdicts, judged_buckets, index_sizes,
     pipeline_metrics TO rag_assets_writer;
 GRANT UPDATE, DELETE ON generations TO rag_assets_writer;

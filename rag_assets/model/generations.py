@@ -30,6 +30,7 @@ class GenerationState(StrEnum):
     PUBLISHED = "published"
     RETIRED = "retired"
     CANCELLED = "cancelled"
+    FAILED = "failed"
     DROPPED = "dropped"
 
 
@@ -66,6 +67,22 @@ class PublishedIndex:
     def question_embedder(self) -> str:
         """The embedder, and where its key is: all that is needed to embed a question."""
         return f"{self.embedder} with {self.api_key_env}" if self.api_key_env else self.embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One change of what readers see."""
+
+    generation: int
+    replaced: int | None
+    """What they saw before; None: nothing."""
+    reason: str
+    forced: bool
+    """Somebody has overruled the gate."""
+    rolled_back: bool
+    run_id: str
+    code_version: str | None
+    published_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

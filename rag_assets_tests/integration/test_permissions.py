@@ -131,6 +131,9 @@ def test_a_principal_is_compared_and_never_interpreted(chain: Chain, odd: str) -
 # --- what a role may do at all ------------------------------------------------------------------
 
 HIDDEN = [
+    "publications",
+    "gate_verdicts",
+    "feedback",
     "sources",
     "failures",
     "verdicts",

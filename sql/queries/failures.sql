@@ -2,12 +2,12 @@
 
 -- name: record
 -- One row a bucket, however often it fails; a corpus that is not registered yet has no place for it.
-INSERT INTO failures AS f (corpus, stage, bucket, error, reason, run_id)
-SELECT k.corpus, %(stage)s, b.bucket, %(error)s, %(reason)s, %(run_id)s
+INSERT INTO failures AS f (corpus, stage, generation, bucket, error, reason, run_id)
+SELECT k.corpus, %(stage)s, 0, b.bucket, %(error)s, %(reason)s, %(run_id)s
 FROM corpora k, unnest(%(buckets)s::smallint[]) b (bucket)
 WHERE k.corpus = %(corpus)s
 ORDER BY b.bucket
-ON CONFLICT (corpus, stage, bucket) DO UPDATE
+ON CONFLICT (corpus, stage, generation, bucket) DO UPDATE
 SET error = excluded.error, reason = excluded.reason, run_id = excluded.run_id,
     attempts = f.attempts + 1, last_at = now();
 

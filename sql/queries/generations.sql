@@ -108,6 +108,19 @@ UPDATE generations SET state = 'published', published_at = now(), retired_at = N
 WHERE generation = %(generation)s AND state IN ('candidate', 'retired', 'published')
 RETURNING generation;
 
+-- name: note_publication
+-- Before the switch, in its transaction: what readers will see, and what they have seen.
+INSERT INTO publications (corpus, generation, replaced, reason, forced, rolled_back, run_id,
+                          code_version)
+SELECT %(corpus)s, %(generation)s,
+       (SELECT generation FROM published_index WHERE corpus = %(corpus)s),
+       %(reason)s, %(forced)s, %(rolled_back)s, %(run_id)s, %(code_version)s;
+
+-- name: publications
+-- For people: the newest first.
+SELECT generation, replaced, reason, forced, rolled_back, run_id, code_version, published_at
+FROM publications WHERE corpus = %(corpus)s ORDER BY published_at DESC;
+
 -- name: publish
 -- The switch: readers that begin after this read the new generation.
 INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason, api_key_env,

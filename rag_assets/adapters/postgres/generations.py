@@ -11,6 +11,7 @@ from rag_assets.model import (
     Generation,
     GenerationState,
     IndexSettings,
+    Publication,
     PublishedIndex,
     Recipe,
     RetrievalSettings,
@@ -121,6 +122,7 @@ class PostgresGenerations:
         retrieval: RetrievalSettings,
         run: RunIdentity,
         reason: str,
+        forced: bool = False,
         rolled_back: bool = False,
         api_key_env: str | None = None,
     ) -> None:
@@ -136,12 +138,21 @@ class PostgresGenerations:
                     f"Generation {generation.number} of {generation.corpus!r} cannot be published:"
                     " it is still being built, or has ended. See `rag-assets status`."
                 )
+            why = {"reason": reason, "forced": forced, "rolled_back": rolled_back}
+            who = {"run_id": run.run_id, "code_version": run.code_version}
+            connection.execute(_query("note_publication"), which | why | who)
             connection.execute(
                 _query("publish"),
                 which
-                | {"retrieval": _json(retrieval), "reason": reason, "api_key_env": api_key_env}
-                | {"run_id": run.run_id, "code_version": run.code_version},
+                | who
+                | {"retrieval": _json(retrieval), "reason": reason, "api_key_env": api_key_env},
             )
+
+    def publications(self, corpus: str) -> list[Publication]:
+        """What readers saw when, the newest first."""
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("publications"), {"corpus": corpus})
+            return [Publication(**row) for row in rows]
 
     def update_retrieval(
         self, corpus: str, retrieval: RetrievalSettings, *, api_key_env: str | None = None
