@@ -12,12 +12,13 @@ from typing import Any
 
 from rag_assets import __version__, wiring
 from rag_assets.adapters.postgres.generations import not_caught_up
+from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.answering import pipeline
 from rag_assets.errors import NotReadyError
 from rag_assets.evaluation.comparing import Verdict, judged
 from rag_assets.evaluation.golden_set import GoldenSet, read_golden_set
 from rag_assets.evaluation.known_items import known_items
-from rag_assets.evaluation.scoring import score
+from rag_assets.evaluation.scoring import METRICS, score
 from rag_assets.model import (
     Corpus,
     Finding,
@@ -266,9 +267,9 @@ class Publisher:
         return wiring.pinned_index(index, row)
 
     def _content(self, generation: Generation) -> str:
-        """What a score depends on beside the questions: what is served, and how it is searched."""
+        """What a score depends on beside the questions: what is served how, what is measured."""
         served = self.stores.generations.content(generation.number).content
-        how = f"{__version__} {self.corpus.retrieval!r}"
+        how = f"{__version__} {METRICS} {self.corpus.retrieval!r}"
         return f"{served}/{hashlib.sha256(how.encode()).hexdigest()[:12]}"
 
     def _measured(
@@ -287,3 +288,4 @@ class Publisher:
                 generation=generation.number,
                 golden_set=golden_set,
             )
+                clock=SystemClock(),

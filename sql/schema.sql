@@ -350,6 +350,7 @@ CREATE TABLE evaluation_results (
     metrics     jsonb NOT NULL,
     PRIMARY KEY (generation, golden_set, content, question_id),
     FOREIGN KEY (generation, golden_set, content) REFERENCES evaluations ON DELETE CASCADE
+    search_ms   real, -- how long its search took then; no score
 );
 COMMENT ON TABLE evaluation_results IS 'The scores question by question';
 

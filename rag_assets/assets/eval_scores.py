@@ -20,6 +20,7 @@ COLUMNS = (
     ),
     Column("question_id", "text", "The question"),
     Column("metrics", "jsonb", "Metric name to value", (("vector_index", "embedding"),)),
+    Column("search_ms", "real", "How long its search took then; no score"),
 )
 
 

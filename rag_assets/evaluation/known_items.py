@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from math import fsum
 
 from rag_assets.evaluation.golden_set import GoldenSet, Label, LabelledQuestion
-from rag_assets.model import ParsedDocument
+from rag_assets.model import GENERATED, ParsedDocument
 
-TAG = "generated"
 LABEL_CHARS = 300
 QUESTION_WORDS = 6
 SENTENCE = re.compile(r"(?<=[.!?\n] )[A-Z][^.!?|`#]{50,300}[.!?]|(?m:^)[A-Z][^.!?|`#]{50,300}[.!?]")
@@ -25,7 +24,7 @@ def known_items(documents: Mapping[str, ParsedDocument], *, limit: int = 100) ->
     """At most `limit` questions, the same for the same documents, evenly drawn by their hash."""
     found = [*_of_headings(documents), *_of_sentences(documents)]
     drawn = sorted(found, key=lambda item: hashlib.sha256(item.id.encode()).digest())[:limit]
-    return GoldenSet("generated", tuple(sorted(drawn, key=lambda item: item.id)))
+    return GoldenSet(GENERATED, tuple(sorted(drawn, key=lambda item: item.id)))
 
 
 def _of_headings(documents: Mapping[str, ParsedDocument]) -> Iterator[LabelledQuestion]:
@@ -67,7 +66,7 @@ def _of_sentences(documents: Mapping[str, ParsedDocument]) -> Iterator[LabelledQ
 
 
 def _question(name: str, question: str, label: Label) -> LabelledQuestion:
-    return LabelledQuestion(name, question, (label,), (TAG,))
+    return LabelledQuestion(name, question, (label,), (GENERATED,))
 
 
 def _rarity(sentence: str, held: Counter[str]) -> float:

@@ -5,6 +5,7 @@ labels. A chunk finds a span when it holds at least half of it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.golden_set import END_OF_DOCUMENT
@@ -17,11 +18,18 @@ from rag_assets.model import (
     Scores,
     SourceSpan,
 )
+from rag_assets.ports import Clock
 
 Search = Callable[[str], Sequence[Hit]]
 Ask = Callable[[str], Answer]
 
-RANKED = {"recall@5": "R@5", "recall@10": "R@10", "mrr@10": "RR@10", "ndcg@10": "nDCG@10"}
+RANKED = {
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "precision@5": "P@5",
+    "mrr@10": "RR@10",
+    "ndcg@10": "nDCG@10",
+}
 """Our names of the measures that ir_measures computes."""
 
 METRICS = (
@@ -40,11 +48,16 @@ def score(
     answer: Ask,
     generation: int,
     golden_set: str,
+    clock: Clock | None = None,
 ) -> Scores:
-    """Every question searched for and asked once; what cannot be answered scores by its refusal."""
+    """Every question searched for and asked once; what cannot be answered scores by its refusal.
+
+    With a clock, each search is timed; that is no metric, for it says as much of the machine.
+    """
     if not questions:
         raise ConfigurationError(f"The golden set {golden_set} has no questions to score.")
-    found = {each.id: search(each.question) for each in questions if each.answerable}
+    timed = _Timed(search, clock)
+    found = {each.id: timed.search(each) for each in questions if each.answerable}
     ranked = _ranked([each for each in questions if each.answerable], found)
     return Scores(
         generation=generation,
@@ -55,10 +68,28 @@ def score(
                 ranked.get(each.id, {})
                 | _span_hits(each, found.get(each.id, ()))
                 | _answered(each, answer(each.question)),
+                timed.search_ms.get(each.id),
             )
             for each in questions
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """Searches, and how long each took where there is a clock."""
+
+    asks: Search
+    clock: Clock | None
+    search_ms: dict[str, float] = field(default_factory=dict)
+
+    def search(self, question: GoldenQuestion) -> Sequence[Hit]:
+        if self.clock is None:
+            return self.asks(question.question)
+        begun = self.clock.monotonic()
+        hits = self.asks(question.question)
+        self.search_ms[question.id] = 1000 * (self.clock.monotonic() - begun)
+        return hits
 
 
 def finds(hit: Hit, span: SourceSpan) -> bool:
@@ -93,7 +124,7 @@ def _ranked(
 
     names = {ir_measures.parse_measure(theirs): ours for ours, theirs in RANKED.items()}
     scores = {each.id: dict.fromkeys(RANKED, 0.0) for each in questions}
-    wanted = {each.id: {_span_id(span): 1 for span in each.answers} for each in questions}
+    wanted = {each.id: {_span_id(span): span.grade for span in each.answers} for each in questions}
     runs = {each.id: _run(each.answers, found[each.id]) for each in questions}
     for result in ir_measures.iter_calc(list(names), wanted, runs):
         scores[result.query_id][names[result.measure]] = float(result.value)

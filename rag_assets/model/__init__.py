@@ -52,7 +52,14 @@ from rag_assets.model.embedding import (
     Spent,
     dimensions_of,
 )
-from rag_assets.model.evaluation import GoldenQuestion, QuestionScore, Scores, SourceSpan
+from rag_assets.model.evaluation import (
+    GENERATED,
+    Feedback,
+    GoldenQuestion,
+    QuestionScore,
+    Scores,
+    SourceSpan,
+)
 from rag_assets.model.expectations import ExpectationResult, StageResult
 from rag_assets.model.generations import (
     LIVING,
@@ -112,6 +119,7 @@ __all__ = [
     "ChangeEvent",
     "Chunk",
     "ChunkLengths",
+    "GENERATED",
     "ChunkOrigin",
     "ChunkSet",
     "ChunkingSettings",
@@ -149,6 +157,7 @@ __all__ = [
     "Mark",
     "MergePlan",
     "ModelCost",
+    "Feedback",
     "ObservedDocument",
     "ParseJob",
     "ParsedDocument",

@@ -1,7 +1,12 @@
 """Labelled questions, and what a generation scores on them."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+
+GENERATED = "generated"
+"""The name of the questions that are made where there is no golden set, and a tag of all made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +16,8 @@ class SourceSpan:
     doc_id: str
     start: int
     end: int
+    grade: int = 1
+    """How well it answers, where that was graded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class QuestionScore:
 
     question_id: str
     metrics: Mapping[str, float]
+    search_ms: float | None = field(default=None, compare=False)
+    """How long its search took then and there: no property of the index, so no part of a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,37 @@ class Scores:
     questions: tuple[QuestionScore, ...]
 
     @property
+    def generated(self) -> bool:
+        """Its questions were made from the documents, as there is no golden set."""
+        return self.golden_set.startswith(f"{GENERATED}@")
+
+    def search_ms(self, share: float) -> float | None:
+        """So long or shorter was the search of this share of the questions, if it was measured."""
+        measured = [each.search_ms for each in self.questions if each.search_ms is not None]
+        place = max(0, math.ceil(share * len(measured)) - 1)
+        return sorted(measured)[place] if measured else None
+
+    @property
     def means(self) -> dict[str, float]:
         values: dict[str, list[float]] = {}
         for question in self.questions:
             for name, value in question.metrics.items():
                 values.setdefault(name, []).append(value)
         return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What somebody said of an answer, or of one passage of it."""
+
+    question: str
+    helpful: bool
+    given_at: datetime
+    generation: int | None = None
+    """What was read."""
+    doc_id: str | None = None
+    """None: of the answer as a whole."""
+    start: int | None = None
+    end: int | None = None
+    quote: str | None = None
+    """The passage, word for word."""

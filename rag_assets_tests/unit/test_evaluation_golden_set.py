@@ -104,9 +104,26 @@ def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
         written(tmp_path, GOLDEN).resolve({})
 
 
+def test_a_label_may_be_a_whole_document_and_may_be_graded(tmp_path: Path) -> None:
+    text = GOLDEN.replace("{doc: buckets.md, start: 0, end: 3}", "{doc: d, whole: true, grade: 3}")
+    _, whole, _ = written(tmp_path, text).resolve(TEXTS | {"d": "x"})
+    assert whole.answers == (SourceSpan("d", 0, END_OF_DOCUMENT, 3),)
+
+
+def test_only_a_grade_that_was_given_is_part_of_the_identity(tmp_path: Path) -> None:
+    plain, ungraded, graded = (
+        written(tmp_path, GOLDEN.replace("end: 3}", end)).identity
+        for end in ("end: 3}", "end: 3, grade: 1}", "end: 3, grade: 2}")
+    )
+    assert plain == ungraded
+    assert plain != graded
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        (GOLDEN.replace("end: 3}", "end: 3, whole: true}"), "or whole: true for all of it"),
+        (GOLDEN.replace(", start: 0, end: 3", ""), "give a quote, or start and end, or whole"),
         ("questions: []", "there is no question in it"),
         ("- a\n- b", "golden.yaml is not valid"),
         (GOLDEN.replace("id: by-place", "id: france"), "these ids stand twice: france"),
@@ -164,6 +181,21 @@ def test_answers_with_characters_are_preferred_and_held_against_their_text(beir:
         golden.resolve({"d7": "Lift is the force."})
     with pytest.raises(ConfigurationError, match="which has 5"):
         golden.resolve({"d7": "short"})
+
+
+def test_answers_in_several_documents_are_all_kept_and_the_rest_is_whole_documents(
+    beir: Path,
+) -> None:
+    rows = [
+        {"query_id": "1", "doc_id": "d7", "answers": [{"text": "force", "start": 10, "end": 15}]},
+        {"query_id": "1", "doc_id": "d9", "answers": [{"text": "up", "start": 0, "end": 2}]},
+    ]
+    (beir / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with (beir / "qrels.tsv").open("a") as qrels:
+        qrels.write("2\td7\t2\n1\td9\t3\n")
+    lift, drag = read_golden_set(beir).resolve({"d7": "Lift is a force.", "d9": "up"})
+    assert lift.answers == (SourceSpan("d7", 10, 15), SourceSpan("d9", 0, 2, 3))
+    assert drag.answers == (SourceSpan("d7", 0, END_OF_DOCUMENT, 2),)
 
 
 def test_a_folder_without_judgements_says_what_it_needs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.golden_set import END_OF_DOCUMENT
 from rag_assets.evaluation.scoring import METRICS, finds, score
 from rag_assets.model import Answer, Citation, GoldenQuestion, Hit, SourceSpan
+from rag_assets.testing import StoppedClock
 
 SPAN = SourceSpan("a.md", 100, 200)
 
@@ -45,7 +46,7 @@ def scored(
 
 def test_the_right_chunk_in_the_first_place_scores_one() -> None:
     metrics = scored([hit(50, 250)], SPAN, answer=answered((100, 200)))
-    assert metrics == dict.fromkeys(METRICS, 1.0)
+    assert metrics == dict.fromkeys(METRICS, 1.0) | {"precision@5": 0.2}
 
 
 def test_nothing_found_scores_nothing() -> None:
@@ -71,6 +72,23 @@ def test_of_two_places_one_is_half() -> None:
     metrics = scored([hit(50, 250)], SPAN, SourceSpan("b.md", 0, 9))
     assert metrics["recall@10"] == 0.5
     assert metrics["mrr@10"] == 1
+
+
+def test_precision_is_the_share_of_the_first_five_that_bring_something_wanted() -> None:
+    other = SourceSpan("b.md", 0, 9)
+    hits = [hit(50, 250), hit(60, 260), hit(0, 50, "b.md"), *[MISS] * 6]
+    assert scored(hits, SPAN, other)["precision@5"] == pytest.approx(2 / 5)
+    assert scored([*[MISS] * 5, hit(50, 250)], SPAN)["precision@5"] == 0
+
+
+def test_a_better_grade_is_worth_more_the_higher_it_stands() -> None:
+    good, best = SourceSpan("a.md", 100, 200, 1), SourceSpan("b.md", 0, 9, 3)
+    in_order = scored([hit(0, 50, "b.md"), hit(50, 250)], good, best)
+    other_way = scored([hit(50, 250), hit(0, 50, "b.md")], good, best)
+    assert in_order["ndcg@10"] == pytest.approx(1)
+    ideal = 3 + 1 / math.log2(3)
+    assert other_way["ndcg@10"] == pytest.approx((1 + 3 / math.log2(3)) / ideal)
+    assert other_way["recall@5"] == other_way["mrr@10"] == 1
 
 
 def test_two_chunks_with_the_same_span_count_once() -> None:
@@ -146,6 +164,36 @@ def test_each_question_is_scored_by_its_own_hits() -> None:
     )
     assert [each.metrics["ndcg@10"] for each in result.questions] == [0, 1]
     assert result.means["ndcg@10"] == 0.5
+
+
+class Seconds(StoppedClock):
+    """Each look at it is later than the one before, by one second more."""
+
+    looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.looks**2
+
+
+def test_each_search_is_timed_and_time_makes_no_score_another() -> None:
+    questions = [GoldenQuestion(name, "?", (SPAN,)) for name in ("a", "b")]
+    timed, untimed = (
+        score(
+            [*questions, GoldenQuestion("c", "?", ())],
+            search=lambda _: (),
+            answer=lambda _: answered(),
+            generation=1,
+            golden_set="set",
+            clock=clock,
+        )
+        for clock in (Seconds(), None)
+    )
+    assert [each.search_ms for each in timed.questions] == [3000, 7000, None]
+    assert (timed.search_ms(0.5), timed.search_ms(0.95)) == (3000, 7000)
+    assert untimed.search_ms(0.5) is None
+    assert timed == untimed
+    assert not any("ms" in metric for metric in timed.means)
 
 
 def test_an_empty_golden_set_is_refused() -> None:

@@ -36,6 +36,8 @@ COMMENT ON TABLE publications IS 'What readers saw when: each change of the publ
 INSERT INTO publications (corpus, published_at, generation, reason, run_id, code_version)
 SELECT corpus, published_at, generation, reason, run_id, code_version FROM published_index;
 
+ALTER TABLE evaluation_results ADD search_ms real; -- how long its search took then; no score
+
 CREATE TABLE gate_verdicts (
     generation    integer NOT NULL REFERENCES generations ON DELETE CASCADE,
     rival         integer, -- what it was compared with; null: with nothing

@@ -12,7 +12,7 @@ ORDER BY scored_at DESC LIMIT 1;
 
 -- name: results
 -- Question by question.
-SELECT question_id, metrics FROM evaluation_results
+SELECT question_id, metrics, search_ms FROM evaluation_results
 WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s
 ORDER BY question_id;
 
@@ -24,5 +24,5 @@ ON CONFLICT DO NOTHING RETURNING generation;
 
 -- name: add_result
 -- One question.
-INSERT INTO evaluation_results (generation, golden_set, content, question_id, metrics)
-VALUES (%(generation)s, %(golden_set)s, %(content)s, %(question_id)s, %(metrics)s);
+INSERT INTO evaluation_results (generation, golden_set, content, question_id, metrics, search_ms)
+VALUES (%(generation)s, %(golden_set)s, %(content)s, %(question_id)s, %(metrics)s, %(search_ms)s);

@@ -19,8 +19,7 @@ class PostgresEvaluations:
             if connection.execute(_query("means"), which).fetchone() is None:
                 return None
             rows = connection.execute(_query("results"), which)
-            questions = tuple(QuestionScore(row["question_id"], row["metrics"]) for row in rows)
-        return Scores(generation, golden_set, questions)
+            return Scores(generation, golden_set, tuple(QuestionScore(**row) for row in rows))
 
     def newest(self, generation: int) -> dict[str, float]:
         """The last means of a generation, by metric; empty if it was never scored."""
@@ -36,7 +35,9 @@ class PostgresEvaluations:
             "run_id": run.run_id,
         }
         rows = [
-            which | {"question_id": question.question_id, "metrics": _json(dict(question.metrics))}
+            which
+            | {"question_id": question.question_id, "search_ms": question.search_ms}
+            | {"metrics": _json(dict(question.metrics))}
             for question in scores.questions
         ]
         with connect(self._url) as connection, connection.transaction():

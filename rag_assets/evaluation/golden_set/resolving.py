@@ -1,0 +1,48 @@
+"""From labels to characters of the documents."""
+
+import re
+from collections.abc import Mapping
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.evaluation.golden_set.labels import END_OF_DOCUMENT, Label, one_line
+from rag_assets.model import SourceSpan
+
+
+def span_of(label: Label, texts: Mapping[str, str]) -> SourceSpan:
+    """Where the label stands today; an error says why it stands nowhere."""
+    text = texts.get(label.doc_id)
+    if text is None:
+        raise ConfigurationError(f"there is no document {label.doc_id!r}")
+    if label.start is not None and label.end is not None:
+        return _checked(label, label.start, label.end, text)
+    if label.quote is None:
+        return SourceSpan(label.doc_id, 0, END_OF_DOCUMENT, label.grade)
+    found = places_of(label.quote, text)
+    if len(found) != 1:
+        times = f"stands {len(found)} times in" if found else "does not stand in"
+        hint = "; quote more of the sentence" if found else ""
+        raise ConfigurationError(f"the quote {label.quote!r} {times} {label.doc_id!r}{hint}")
+    return SourceSpan(label.doc_id, *found[0], label.grade)
+
+
+def places_of(quote: str, text: str) -> list[tuple[int, int]]:
+    r"""Everywhere these words stand; a line break is as good as a space.
+
+    >>> places_of("the roof", "On the\nroof of the roof")
+    [(3, 11), (15, 23)]
+    """
+    pattern = r"\s+".join(re.escape(word) for word in quote.split())
+    return [match.span() for match in re.finditer(pattern, text)] if pattern else []
+
+
+def _checked(label: Label, start: int, end: int, text: str) -> SourceSpan:
+    if not 0 <= start < end <= len(text):
+        raise ConfigurationError(
+            f"characters {start} to {end} are not in {label.doc_id!r}, which has {len(text)}"
+        )
+    if label.quote is not None and one_line(text[start:end]) != one_line(label.quote):
+        raise ConfigurationError(
+            f"characters {start} to {end} of {label.doc_id!r} are {text[start:end]!r},"
+            f" not {label.quote!r}"
+        )
+    return SourceSpan(label.doc_id, start, end, label.grade)
