@@ -9,7 +9,8 @@
     │   ├── ProviderBusyError     not now: too many requests, broken, no answer in time; asked again
     │   ├── RejectedInputError    these texts, or one of them, cannot be embedded
     │   ├── ProviderRefusalError  it will answer nothing more: key, quota, model; a person must act
-    │   └── WrongAnswerError      an answer that cannot be right; asked again
+    │   ├── WrongAnswerError      an answer that cannot be right; asked again
+    │   └── BudgetSpentError      the next request might cost more than somebody allowed
     ├── DatabaseError             the database is not there, too old, or refuses
     │   ├── NotMigratedError      its schema is not the one this code works with
     │   └── StaleRunError         another run has recorded this bucket since we looked
@@ -52,14 +53,23 @@ class EmbeddingError(RagAssetsError):
 
 
 class ProviderBusyError(EmbeddingError):
-    """`headers` are those of the answer, where there was one; `too_many` says it was a 429."""
+    """`headers` are those of the answer, where there was one; `too_many` says it was a 429.
+
+    `unanswered` is a request that may have been billed though nothing came back.
+    """
 
     def __init__(
-        self, message: str, *, headers: Mapping[str, str] | None = None, too_many: bool = False
+        self,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        too_many: bool = False,
+        unanswered: bool = False,
     ) -> None:
         super().__init__(message)
         self.headers = {} if headers is None else headers
         self.too_many = too_many
+        self.unanswered = unanswered
 
 
 class RejectedInputError(EmbeddingError):
@@ -76,6 +86,10 @@ class WrongAnswerError(EmbeddingError):
     def __init__(self, message: str, *, tokens: int = 0) -> None:
         super().__init__(message)
         self.tokens = tokens
+
+
+class BudgetSpentError(EmbeddingError):
+    pass
 
 
 class DatabaseError(RagAssetsError):

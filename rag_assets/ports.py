@@ -17,6 +17,7 @@ from rag_assets.model import (
     Comparison,
     Corpus,
     DeadLetter,
+    DueText,
     Finding,
     Found,
     Generation,
@@ -326,7 +327,7 @@ class DeadLetterStore(Protocol):
 class EmbeddingStore(Protocol):
     def unembedded(
         self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
-    ) -> Generator[Sequence[Chunk], None, None]:
+    ) -> Generator[Sequence[DueText], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
         Until it ends, no other run over these buckets is given any; `claimed`, no run at all is
@@ -342,10 +343,10 @@ class EmbeddingStore(Protocol):
         vectors: Vectors,
         run: RunIdentity,
         *,
-        spent: Spent | None = None,
+        spent: Mapping[int, Spent] | None = None,
         price: Decimal | None = None,
     ) -> None:
-        """Commits what was paid for, with its cost; `price` is in dollars a million tokens.
+        """Commits what was paid for, with its cost by bucket; `price` is in dollars a million.
 
         A text that no chunk has any more is left out.
         """

@@ -108,11 +108,12 @@ class CohereEmbeddings:
             failure = self._status(error, texts)
         except httpx.TimeoutException:
             failure = ProviderBusyError(
-                f"{self.identity} gave no answer within {self._timeout_s:g} seconds."
+                f"{self.identity} gave no answer within {self._timeout_s:g} seconds.",
+                unanswered=True,
             )
         except httpx.HTTPError:  # the client lets its transport's errors through
             failure = ProviderBusyError(
-                f"The connection to {self.identity} broke, or was not made."
+                f"The connection to {self.identity} broke, or was not made.", unanswered=True
             )
         except (ParsingError, ValueError):
             failure = self._unreadable()

@@ -158,12 +158,15 @@ class OpenAiEmbeddings:
 
         if isinstance(error, openai.APITimeoutError):
             return ProviderBusyError(
-                f"{self.identity} gave no answer within {self._timeout_s:g} seconds."
+                f"{self.identity} gave no answer within {self._timeout_s:g} seconds.",
+                unanswered=True,
             )
         if isinstance(error, openai.APIStatusError):
             return self._status(error, texts)
         if isinstance(error, openai.APIConnectionError):
-            return ProviderBusyError(f"The connection to {self.identity} broke, or was not made.")
+            return ProviderBusyError(
+                f"The connection to {self.identity} broke, or was not made.", unanswered=True
+            )
         return self._unreadable()
 
     def _status(self, error: "openai.APIStatusError", texts: Sequence[str]) -> EmbeddingError:

@@ -1,14 +1,18 @@
 """The step behind `embeddings`: gives every text its vector, once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from rag_assets.indexing.requesting import PatientEmbedder, Rejected
-from rag_assets.model import Chunk, DeadLetter, Generation, Passage, RunIdentity, Spent, Stage
+from rag_assets.indexing.spending import by_bucket, usd_of
+from rag_assets.model import DeadLetter, DueText, Generation, Passage, RunIdentity, Spent, Stage
 from rag_assets.ports import Clock, DeadLetterStore, EmbeddingStore
+
+Key = tuple[int, bytes]
+"""The bucket that a text is for, and its hash."""
 
 TURN = timedelta(seconds=20)
 """So long a build keeps others out of its buckets."""
@@ -66,14 +70,15 @@ def embed(
     done, batches = Embedded(), _InTime(waiting, embedder.clock, until, at_most)
     with closing(waiting), closing(embedder.answers(map(_texts, batches))) as answers:
         for answer in answers:
-            spent = answer.spent if embedder.metered else None
+            paid = embedder.metered and answer.spent != Spent()
+            spent = by_bucket(answer.spent, answer.asked) if paid else None
             if answer.keys or spent:
-                keep = (generation, answer.keys, answer.vectors, run)
+                keep = (generation, _hashes(answer.keys), answer.vectors, run)
                 store.add_embeddings(*keep, spent=spent, price=embedder.price)
             if answer.rejected:
                 dead = _dead_letters(answer.rejected, generation, embedder, store=store, run=run)
                 buried = letters.add_dead_letters(generation.corpus, dead, run)
-                store.let_go(generation, [each.key for each in answer.rejected])
+                store.let_go(generation, _hashes(each.key for each in answer.rejected))
                 done += Embedded(rejected=len(answer.rejected), dead_letters=len(buried))
             done += Embedded(
                 texts=len(answer.keys),
@@ -92,11 +97,12 @@ def embed_in_turns(
     letters: DeadLetterStore,
     run: RunIdentity,
     until: datetime | None = None,
-    once: bool = False,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Embedded:
     """The same for a build that may take hours: runs with changed documents pass between its turns.
 
-    While a bucket is being embedded, no other run can embed anything in it. `once` takes one turn.
+    While a bucket is being embedded, no other run can embed anything in it. After each turn it is
+    asked whether the build is still wanted.
     """
     done = Embedded()
     while True:
@@ -112,7 +118,7 @@ def embed_in_turns(
         )
         done += replace(given, stopped=False)
         is_over = until is not None and embedder.clock.now() >= until
-        if not given.stopped or once or is_over:
+        if not given.stopped or is_over or not wanted():
             return replace(done, stopped=given.stopped)
 
 
@@ -120,13 +126,13 @@ def embed_in_turns(
 class _InTime:
     """Batches, as long as there is time; an iterator of which one knows how it ended."""
 
-    batches: Iterator[Sequence[Chunk]]
+    batches: Iterator[Sequence[DueText]]
     clock: Clock
     until: datetime | None
     at_most: timedelta | None
     stopped: bool = False
 
-    def __iter__(self) -> Iterator[Sequence[Chunk]]:
+    def __iter__(self) -> Iterator[Sequence[DueText]]:
         ends: datetime | None = None
         for batch in self.batches:
             now = self.clock.now()
@@ -144,16 +150,20 @@ class _InTime:
         return turn if self.until is None else min(self.until, turn)
 
 
-def _texts(chunks: Sequence[Chunk]) -> list[tuple[bytes, str]]:
-    return [(chunk.text_hash, chunk.embedded_text) for chunk in chunks]
+def _texts(due: Sequence[DueText]) -> list[tuple[Key, str]]:
+    return [((each.bucket, each.text_hash), each.chunk.embedded_text) for each in due]
+
+
+def _hashes(keys: Iterable[Key]) -> list[bytes]:
+    return [text_hash for _, text_hash in keys]
 
 
 def _usd(spent: Spent, price: Decimal | None) -> Decimal | None:
-    return None if price is None else spent.tokens * price / 1_000_000
+    return None if price is None else usd_of(spent.tokens, price)
 
 
 def _dead_letters(
-    rejected: Sequence[Rejected[bytes]],
+    rejected: Sequence[Rejected[Key]],
     generation: Generation,
     embedder: PatientEmbedder,
     *,
@@ -161,7 +171,7 @@ def _dead_letters(
     run: RunIdentity,
 ) -> list[DeadLetter]:
     """One for each document that has one of these texts, or several."""
-    refused = {each.key: each for each in rejected}
+    refused = {each.key[1]: each for each in rejected}
     dead = {
         passage.doc_id: _letter(passage, refused[passage.text_hash], embedder, run)
         for passage in store.passages(generation, list(refused))
@@ -170,7 +180,7 @@ def _dead_letters(
 
 
 def _letter(
-    passage: Passage, rejected: Rejected[bytes], embedder: PatientEmbedder, run: RunIdentity
+    passage: Passage, rejected: Rejected[Key], embedder: PatientEmbedder, run: RunIdentity
 ) -> DeadLetter:
     where = f"characters {passage.start} to {passage.end} (chunk {passage.ord})"
     return DeadLetter(

@@ -8,6 +8,7 @@ shared rate allows it, and again where that can help:
     rejected input               each half by itself, down to the text that is to blame
     a vector that cannot be      that text by itself; then the text is rejected
     refusal (key, quota, model)  nothing more; what is under way is still handed over
+    money (of a run with a limit)  the same, before a request that might cost more than is left
 
 What a request gave is handed over, to be kept, before another is made: where texts are paid for,
 what a killed run loses is never more than the requests that may be under way at once.
@@ -15,9 +16,9 @@ what a killed run loses is never more than the requests that may be under way at
 
 import random
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rag_assets.errors import (
+    ConfigurationError,
     EmbeddingError,
     ProviderBusyError,
     ProviderRefusalError,
@@ -34,6 +36,7 @@ from rag_assets.errors import (
     RejectedInputError,
     WrongAnswerError,
 )
+from rag_assets.indexing.spending import Budget, usd_of
 from rag_assets.model import InputKind, RequestLimits, Spent
 from rag_assets.ports import Clock, EmbeddingProvider, ProviderAnswer, RateLimits, Vectors
 
@@ -99,6 +102,8 @@ class Answer(Generic[Key]):
     vectors: Vectors
     rejected: tuple[Rejected[Key], ...]
     spent: Spent
+    asked: Mapping[Key, int] = field(default_factory=dict)
+    """What it was spent on: about how many tokens each of these has. None: a probe."""
 
 
 class PatientEmbedder:
@@ -114,6 +119,8 @@ class PatientEmbedder:
         patience: Patience = PATIENCE,
         concurrency: int = 1,
         price: Decimal | None = None,
+        budget: Budget | None = None,
+        count: Callable[[str], int] | None = None,
     ) -> None:
         self._provider = provider
         self.clock = clock
@@ -123,6 +130,8 @@ class PatientEmbedder:
         self.concurrency = concurrency
         self.price = price
         """US dollars a million tokens, where it is known."""
+        self._budget = budget if provider.metered else None
+        self._count = count or most_tokens
 
     @property
     def identity(self) -> str:
@@ -184,41 +193,69 @@ class PatientEmbedder:
 
     def ask(
         self, texts: Sequence[str], kind: InputKind, stop: Event
-    ) -> tuple[ProviderAnswer | RejectedInputError, Spent]:
-        """One request until it is answered or rejected; what it cost to get there."""
+    ) -> tuple[ProviderAnswer | RagAssetsError, Spent]:
+        """One request until it is answered, rejected or given up; what it cost to get there."""
         ends_at: float | None = None  # waiting for the rate is no failure
         spent = Spent()
         for attempt in count(1):
-            outcome = self._ask_once(texts, kind, stop)
-            match outcome:
-                case ProviderAnswer():
-                    return outcome, spent + Spent(1, len(texts), outcome.tokens)
-                case RejectedInputError():
-                    return outcome, spent + Spent(1)
-                case WrongAnswerError():
-                    spent += Spent(1, tokens=outcome.tokens)
-                case _:
-                    spent += Spent(1)
-            if ends_at is None:
-                ends_at = self.clock.monotonic() + self._patience.total_s
-            self._back_off(outcome, attempt, ends_at, stop)
+            try:
+                outcome = self._ask_once(texts, kind, stop)
+                match outcome:
+                    case ProviderAnswer():
+                        return outcome, spent + Spent(1, len(texts), outcome.tokens)
+                    case RejectedInputError():
+                        return outcome, spent + Spent(1)
+                    case WrongAnswerError():
+                        spent += Spent(1, tokens=outcome.tokens)
+                    case _:
+                        spent += Spent(1)
+                if ends_at is None:
+                    ends_at = self.clock.monotonic() + self._patience.total_s
+                self._back_off(outcome, attempt, ends_at, stop)
+            except ProviderRefusalError as error:
+                return error, spent + Spent(1)
+            except RagAssetsError as error:  # no request was made, or it is counted already
+                return error, spent
         raise AssertionError  # `count` does not end
 
     def _ask_once(
         self, texts: Sequence[str], kind: InputKind, stop: Event
     ) -> ProviderAnswer | RejectedInputError | ProviderBusyError | WrongAnswerError:
-        entered = sum(map(estimated_tokens, texts))
-        if wait_s := self._rate.take(entered):
-            self.clock.pause(wait_s * self._chance.uniform(1, 1.05), unless=stop)
-        if stop.is_set():
-            raise _StoppedError
-        try:
-            answer = self._answer(texts, kind)
-        except (RejectedInputError, ProviderBusyError, WrongAnswerError) as error:
-            self._rate.settle(entered - getattr(error, "tokens", 0))
-            return error
-        self._rate.settle(entered - answer.tokens)
-        return answer
+        with self._paid_for(texts) as pays:
+            entered = sum(map(estimated_tokens, texts))
+            if wait_s := self._rate.take(entered):
+                self.clock.pause(wait_s * self._chance.uniform(1, 1.05), unless=stop)
+            if stop.is_set():
+                raise _StoppedError
+            try:
+                answer = self._answer(texts, kind)
+            except (RejectedInputError, ProviderBusyError, WrongAnswerError) as error:
+                tokens = getattr(error, "tokens", 0)
+                self._rate.settle(entered - tokens)
+                pays(tokens or (None if _may_be_billed(error) else 0))
+                return error
+            self._rate.settle(entered - answer.tokens)
+            pays(answer.tokens)
+            return answer
+
+    @contextmanager
+    def _paid_for(self, texts: Sequence[str]) -> Iterator[Callable[[int | None], None]]:
+        """Sets the most that a request can cost aside, until it is told what it did cost.
+
+        None: nobody knows whether it was billed, and so all of it counts as spent.
+        """
+        if self._budget is None:
+            yield lambda _: None
+            return
+        if self.price is None:
+            raise ConfigurationError(
+                f"Nobody knows what {self.identity} costs, so no limit can be kept. Name its price"
+                " in the file of RAG_ASSETS_PRICES, or run without a limit."
+            )
+        price = self.price
+        most = usd_of(sum(map(self._count, texts)), price)
+        with self._budget.reserved(most) as settle:
+            yield lambda tokens: settle(most if tokens is None else usd_of(tokens, price))
 
     def _answer(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
         answer = self._provider.request(texts, kind)
@@ -296,10 +333,10 @@ class _Asking(Generic[Key]):
                 if not self.embedder.metered:  # it works while this is being kept
                     self._start(all_kept=False)
                 yield answer
+        if self.suspects and not self.failure:
+            yield self._judged_by_probe()
         if self.failure:
             raise self.failure
-        if self.suspects:
-            yield self._judged_by_probe()
 
     def _start(self, *, all_kept: bool) -> bool:
         """Keeps as many requests under way as may be; returns whether any is or will be."""
@@ -328,10 +365,7 @@ class _Asking(Generic[Key]):
             self.embedder.clock.pause(ASK_AGAIN_S, unless=self.stop)
         for future in wait(self.running, return_when=FIRST_COMPLETED).done if self.running else ():
             job = self.running.pop(future)
-            try:
-                yield future.result(), job
-            except RagAssetsError as error:
-                self._fail(error)
+            yield future.result(), job
 
     def _fail(self, error: RagAssetsError) -> None:
         """Nothing more is asked; the first reason is the one to be told."""
@@ -343,12 +377,14 @@ class _Asking(Generic[Key]):
         answered, spent = outcome
         if isinstance(answered, ProviderAnswer):
             return self._looked_at(answered, job, spent)
+        if not isinstance(answered, RejectedInputError):
+            self._fail(answered)
+            return self._answer(spent=spent, of=job)
         if len(job.items) > 1:
             middle = len(job.items) // 2
             self.again.extendleft([_Job(job.items[middle:]), _Job(job.items[:middle])])
-            return self._answer(spent=spent)
-        [(key, _)] = job.items
-        return self._rejected(Rejected(key, type(answered).__name__, str(answered)), spent)
+            return self._answer(spent=spent, of=job)
+        return self._rejected(answered, job, spent)
 
     def _looked_at(self, answer: ProviderAnswer, job: _Job[Key], spent: Spent) -> Answer[Key]:
         """Keeps the vectors that can be; the texts of the others are asked for by themselves."""
@@ -366,18 +402,16 @@ class _Asking(Generic[Key]):
             for (key, _), vector, problem in zip(job.items, answer.vectors, wrong, strict=True)
             if problem is None and vector is not None
         }
-        return self._answer(good, rejected=rejected, spent=spent)
+        return self._answer(good, rejected=rejected, spent=spent, of=job)
 
-    def _rejected(self, rejected: Rejected[Key], spent: Spent) -> Answer[Key]:
-        self.suspects.append(rejected)
+    def _rejected(self, error: RejectedInputError, job: _Job[Key], spent: Spent) -> Answer[Key]:
+        [(key, _)] = job.items
+        self.suspects.append(Rejected(key, type(error).__name__, str(error)))
         if self.accepted:
-            return self._answer(rejected=self._convicted(), spent=spent)
+            return self._answer(rejected=self._convicted(), spent=spent, of=job)
         if self.failure is None and len(self.suspects) >= SUSPECTS:
-            try:
-                return self._judged_by_probe(spent)
-            except RagAssetsError as error:
-                self._fail(error)
-        return self._answer(spent=spent)
+            return self._judged_by_probe(spent, job)
+        return self._answer(spent=spent, of=job)
 
     def _convicted(self) -> tuple[Rejected[Key], ...]:
         """All suspects: some text has been accepted."""
@@ -385,15 +419,22 @@ class _Asking(Generic[Key]):
         convicted, self.suspects = tuple(self.suspects), []
         return convicted
 
-    def _judged_by_probe(self, before: Spent = Spent()) -> Answer[Key]:  # noqa: B008 - it is frozen
+    def _judged_by_probe(
+        self,
+        before: Spent = Spent(),  # noqa: B008 - it is frozen
+        of: _Job[Key] | None = None,
+    ) -> Answer[Key]:
         """Nothing has been accepted yet: a text that must be tells who is to blame."""
         answered, spent = self.embedder.ask([PROBE], self.kind, Event())
         if isinstance(answered, RejectedInputError):
-            raise ProviderRefusalError(
+            answered = ProviderRefusalError(
                 f"{answered} Even a single word is rejected, so no document is to blame. Correct"
                 " the settings `embedder` and `embedding`."
             )
-        return self._answer(rejected=self._convicted(), spent=before + spent)
+        if isinstance(answered, RagAssetsError):
+            self._fail(answered)
+            return self._answer(spent=before + spent, of=of)
+        return self._answer(rejected=self._convicted(), spent=before + spent, of=of)
 
     def _answer(
         self,
@@ -401,16 +442,18 @@ class _Asking(Generic[Key]):
         *,
         rejected: tuple[Rejected[Key], ...] = (),
         spent: Spent,
+        of: _Job[Key] | None = None,
     ) -> Answer[Key]:
         import numpy as np
 
         vectors = vectors or {}
         rows = np.array([*vectors.values()], np.float32)
         rows = rows.reshape(len(vectors), self.embedder.dimensions)
-        return Answer(tuple(vectors), rows, rejected, spent)
+        asked = {key: estimated_tokens(text) for key, text in of.items} if of else {}
+        return Answer(tuple(vectors), rows, rejected, spent, asked)
 
 
-_Outcome = tuple[ProviderAnswer | RejectedInputError, Spent]
+_Outcome = tuple[ProviderAnswer | RagAssetsError, Spent]
 
 
 # --- texts and vectors ---------------------------------------------------------------------------
@@ -494,6 +537,11 @@ def _verdict(finite: bool, directed: bool) -> str | None:
     if not finite:
         return "with numbers that are none, or too large"
     return None if directed else "without direction"
+
+
+def _may_be_billed(error: Exception) -> bool:
+    """Whether a server may have done the work, though it has not said what it billed."""
+    return isinstance(error, WrongAnswerError) or getattr(error, "unanswered", False)
 
 
 def asked_wait_s(failure: Exception, *, now: datetime | None = None) -> float | None:

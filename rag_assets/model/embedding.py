@@ -34,6 +34,18 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class DueText:
+    """A chunk whose text is to be embedded, and the first bucket that needs it."""
+
+    bucket: int
+    chunk: Chunk
+
+    @property
+    def text_hash(self) -> bytes:
+        return self.chunk.text_hash
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkSet:
     """All chunks of one content under one chunker."""
 

@@ -222,9 +222,9 @@ def test_texts_that_two_buckets_share_are_paid_for_by_the_first_that_comes(
     chain.observe(), chain.open(), chain.cut()
     generation, embeddings = chain.newest, chain.stores.embeddings
     with closing(embeddings.unembedded(generation, [0], at_once=10)) as batches:
-        first = [chunk.embedded_text for chunk in next(batches)]
+        first = [due.chunk.embedded_text for due in next(batches)]
         assert chain.embed([1]) > 80
-        rest = [chunk.embedded_text for batch in batches for chunk in batch]
+        rest = [due.chunk.embedded_text for batch in batches for due in batch]
     assert len(first) == 10
     assert not set(rest) & {*first, *chain.embedder.paid}
     assert len({*first, *rest, *chain.embedder.paid}) == 99

@@ -1,6 +1,7 @@
 """A text is paid for once: whoever asks, at once or after a crash, and what it cost is written down."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,13 +17,14 @@ from rag_assets import wiring
 from rag_assets.errors import ProviderRefusalError
 from rag_assets.indexing.embedding import Embedded, embed
 from rag_assets.model import (
-    Chunk,
     Corpus,
+    DueText,
     EmbeddingSettings,
     Generation,
     LocalFilesSettings,
     Spent,
     Stage,
+    bucket_of,
 )
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
@@ -112,32 +114,47 @@ def hosted(
     return Hosted(Chain(database, corpus, source=InMemorySource({})), service)
 
 
-def test_what_was_asked_and_what_it_cost_is_one_line_a_run_and_model(hosted: Hosted) -> None:
+def test_what_was_asked_and_what_it_cost_is_one_line_a_run_bucket_and_model(
+    hosted: Hosted,
+) -> None:
     hosted.prepare(ENOUGH)
     done = hosted.embed()
     hosted.assert_right()
     assert (done.texts, done.spent.texts, done.usd) == (40, 40, None)
-    [line] = rows(hosted.chain.urls.writer, "SELECT * FROM costs")
-    assert (line["run_id"], line["stage"], line["model"]) == (
-        RUN.run_id,
-        Stage.EMBED,
-        hosted.generation.recipe.embedder,
+    lines = rows(hosted.chain.urls.writer, "SELECT * FROM costs ORDER BY bucket")
+    of_one = (RUN.run_id, Stage.EMBED, hosted.generation.recipe.embedder, "openai")
+    assert {(x["run_id"], x["stage"], x["model"], x["provider"]) for x in lines} == {of_one}
+    buckets = Counter(bucket_of(doc_id, 4) for doc_id in ENOUGH)
+    assert {line["bucket"]: line["texts"] for line in lines} == buckets
+    assert sum(line["requests"] for line in lines) == len(hosted.service.served)
+    assert sum(line["tokens"] for line in lines) == hosted.service.account.tokens
+    assert all(line["tokens"] for line in lines)
+    assert {line["usd"] for line in lines} == {None}  # nobody knows what this server costs
+
+
+def test_requests_that_failed_for_good_are_in_the_costs_too(hosted: Hosted) -> None:
+    hosted.prepare(ENOUGH)
+    hosted.service.fail(Fault.AUTH, Fault.AUTH)
+    with pytest.raises(ProviderRefusalError):
+        hosted.embed()
+    [line] = rows(
+        hosted.chain.urls.writer,
+        "SELECT sum(requests) AS requests, sum(texts) AS texts, sum(tokens) AS tokens FROM costs",
     )
-    assert (line["requests"], line["texts"]) == (len(hosted.service.served), 40)
-    assert line["tokens"] == hosted.service.account.tokens
-    assert line["usd"] is None  # nobody knows what this server costs
+    assert line["requests"] == len(hosted.service.served) > 0
+    assert (line["texts"], line["tokens"]) == (0, 0)
 
 
 def test_a_known_price_is_written_down(hosted: Hosted) -> None:
     hosted.prepare(ENOUGH)
-    hashes = [chunk.text_hash for chunk in _waiting(hosted)]
+    hashes = [due.text_hash for due in _waiting(hosted)]
     for _ in range(2):
         hosted.chain.stores.embeddings.add_embeddings(
             hosted.generation,
             hashes,
             np.ones((len(hashes), 64), np.float32),
             RUN,
-            spent=Spent(1, 40, 500_000),
+            spent={3: Spent(1, 40, 500_000)},
             price=Decimal("0.02"),
         )
     [line] = rows(hosted.chain.urls.writer, "SELECT tokens, usd, unit_price FROM costs")
@@ -145,10 +162,10 @@ def test_a_known_price_is_written_down(hosted: Hosted) -> None:
     assert line["unit_price"] == Decimal("0.02")
 
 
-def _waiting(hosted: Hosted) -> list[Chunk]:
+def _waiting(hosted: Hosted) -> list[DueText]:
     unembedded = hosted.chain.stores.embeddings.unembedded(hosted.generation, range(4), at_once=7)
     with closing(unembedded) as batches:
-        return [chunk for batch in batches for chunk in batch]
+        return [due for batch in batches for due in batch]
 
 
 def test_nothing_is_asked_when_nothing_has_changed(hosted: Hosted) -> None:

@@ -1,7 +1,7 @@
 """Each text is given to the model once; what it gave is kept at once, and what it cost."""
 
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_assets.errors import ProviderRefusalError, RejectedInputError
+from rag_assets.errors import (
+    BudgetSpentError,
+    ConfigurationError,
+    ProviderRefusalError,
+    RejectedInputError,
+)
 from rag_assets.indexing.embedding import embed, embed_in_turns
 from rag_assets.indexing.requesting import PatientEmbedder
+from rag_assets.indexing.spending import Budget
 from rag_assets.model import (
     Chunk,
     DeadLetter,
+    DueText,
     Generation,
     GenerationState,
     IndexSettings,
@@ -48,6 +55,7 @@ class Store:
     vectors: dict[bytes, Vectors] = field(default_factory=dict)
     commits: list[int] = field(default_factory=list)
     paid: Spent = field(default_factory=Spent)
+    by_bucket: dict[int, Spent] = field(default_factory=dict)
     price: Decimal | None = None
     letters: list[DeadLetter] = field(default_factory=list)
     claimed: bool | None = None
@@ -56,11 +64,12 @@ class Store:
 
     def unembedded(
         self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
-    ) -> Generator[Sequence[Chunk], None, None]:
+    ) -> Generator[Sequence[DueText], None, None]:
         self.claimed = claimed
+        due = [DueText(chunk.ord % 3, chunk) for chunk in self.waiting]
         try:
-            for start in range(0, len(self.waiting), at_once):
-                yield self.waiting[start : start + at_once]
+            for start in range(0, len(due), at_once):
+                yield due[start : start + at_once]
         finally:
             self.closed = True
 
@@ -71,12 +80,14 @@ class Store:
         vectors: Vectors,
         run: RunIdentity,
         *,
-        spent: Spent | None = None,
+        spent: Mapping[int, Spent] | None = None,
         price: Decimal | None = None,
     ) -> None:
         self.vectors |= dict(zip(text_hashes, vectors, strict=True))
         self.commits.append(len(text_hashes))
-        self.paid += spent or Spent()
+        self.paid = sum((spent or {}).values(), self.paid)
+        for bucket, each in (spent or {}).items():
+            self.by_bucket[bucket] = self.by_bucket.get(bucket, Spent()) + each
         self.price = price
 
     def let_go(self, generation: Generation, text_hashes: Sequence[bytes]) -> None:
@@ -191,7 +202,7 @@ def test_a_long_build_lets_others_pass_between_its_turns() -> None:
     class Shared(Store):
         """What waits is read anew at each turn, as a database does."""
 
-        def unembedded(self, *given: Any, **how: Any) -> Generator[Sequence[Chunk], None, None]:
+        def unembedded(self, *given: Any, **how: Any) -> Generator[Sequence[DueText], None, None]:
             opened.append(clock.seconds)
             left = [each for each in self.waiting if each.text_hash not in self.vectors]
             return Store(left).unembedded(*given, **how)
@@ -200,7 +211,7 @@ def test_a_long_build_lets_others_pass_between_its_turns() -> None:
     slow = PatientEmbedder(Slow(Metered(), clock), clock=clock, chance=random.Random(7))
     how: dict[str, Any] = {"embedder": slow, "store": store, "letters": store, "run": RUN}
 
-    one = embed_in_turns(GENERATION, [0], **how, once=True)
+    one = embed_in_turns(GENERATION, [0], **how, wanted=lambda: False)
     assert (one.texts, one.stopped) == (8, True)
     rest = embed_in_turns(GENERATION, [0], **how)
 
@@ -247,6 +258,46 @@ def test_what_was_paid_stands_beside_what_it_gave() -> None:
     assert done.spent == store.paid == Spent(requests=3, texts=10, tokens=10)
     assert store.price == price
     assert done.usd == Decimal("0.0000002")
+
+
+def test_each_bucket_bears_its_share_and_nothing_is_lost_or_counted_twice() -> None:
+    store = Store(chunks(10))
+    embed(GENERATION, [0], embedder=patient(Metered()), store=store, letters=store, run=RUN)
+    assert {bucket: each.texts for bucket, each in store.by_bucket.items()} == {0: 4, 1: 3, 2: 3}
+    assert sum(store.by_bucket.values(), Spent()) == Spent(requests=3, texts=10, tokens=10)
+
+
+def test_what_a_refused_request_took_is_in_the_costs_too() -> None:
+    store = Store(chunks(10))
+    refuses = patient(Metered(answers=1))
+    with pytest.raises(ProviderRefusalError):
+        embed(GENERATION, [0], embedder=refuses, store=store, letters=store, run=RUN)
+    assert store.paid == Spent(requests=2, texts=4, tokens=4)
+
+
+def test_no_more_is_asked_than_the_money_is_for_and_another_run_goes_on() -> None:
+    store = Store(chunks(20))
+
+    def limited(usd: str) -> PatientEmbedder:
+        budget = Budget(Decimal(usd))
+        how: dict[str, Any] = {"clock": StoppedClock(), "chance": random.Random(7)}
+        price = Decimal(1_000_000)  # a token costs a dollar, and so does a text
+        return PatientEmbedder(Metered(), **how, price=price, budget=budget, count=lambda _: 1)
+
+    with pytest.raises(BudgetSpentError, match=r"Of the \$10.50 .* \$8.00 is; .* \$4.00"):
+        embed(GENERATION, [0], embedder=limited("10.5"), store=store, letters=store, run=RUN)
+    assert len(store.vectors) == store.paid.texts == 8
+    store.waiting = [each for each in store.waiting if each.text_hash not in store.vectors]
+    embed(GENERATION, [0], embedder=limited("12"), store=store, letters=store, run=RUN)
+    assert store.paid.texts == len(store.vectors) == 20, "each was paid for once"
+
+
+def test_without_a_price_no_limit_is_kept_and_so_nothing_is_asked() -> None:
+    store = Store(chunks(4))
+    how: dict[str, Any] = {"clock": StoppedClock(), "chance": random.Random(7)}
+    unknown = PatientEmbedder(Metered(answers=0), **how, budget=Budget(Decimal(5)))
+    with pytest.raises(ConfigurationError, match="RAG_ASSETS_PRICES"):
+        embed(GENERATION, [0], embedder=unknown, store=store, letters=store, run=RUN)
 
 
 def test_a_rejected_text_makes_a_dead_letter_of_its_document_and_stops_no_other() -> None:

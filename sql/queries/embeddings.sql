@@ -6,7 +6,7 @@
 -- left alone, until it is cut otherwise. Each thing is looked up by its key: that few documents changed is nothing a plan can
 -- know, and it would read all vectors.
 SELECT DISTINCT ON (c.text_hash) c.ord, c.text, c.start_char AS start, c.end_char AS "end",
-       c.heading_path, c.page, c.tokens
+       c.heading_path, c.page, c.tokens, b.bucket
 FROM unnest(%(buckets)s::smallint[]) b (bucket)
 LEFT JOIN index_buckets served ON served.generation = %(generation)s AND served.bucket = b.bucket
 CROSS JOIN LATERAL (

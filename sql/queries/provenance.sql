@@ -83,5 +83,7 @@ GROUP BY bucket, change ORDER BY bucket, change;
 
 -- name: cost_of_run
 -- What a run asked of each model for a corpus.
-SELECT generation, model, requests, texts, tokens, usd FROM costs
-WHERE run_id = %(run_id)s AND corpus = %(corpus)s ORDER BY generation, model;
+SELECT generation, model, sum(requests)::integer AS requests, sum(texts)::integer AS texts,
+       sum(tokens)::bigint AS tokens, sum(usd) AS usd FROM costs
+WHERE run_id = %(run_id)s AND corpus = %(corpus)s GROUP BY generation, model
+ORDER BY generation, model;

@@ -1,7 +1,7 @@
 """Keeps embeddings, each under the hash of the text it was made from."""
 
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.chunks import pieces, which_rows
 from rag_assets.adapters.postgres.connections import connect, only_row
-from rag_assets.model import Chunk, Generation, Passage, RunIdentity, Spent, Stage
+from rag_assets.model import Chunk, DueText, Generation, Passage, RunIdentity, Spent, Stage
 from rag_assets.ports import Vectors
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PostgresEmbeddings:
 
     def unembedded(
         self, generation: Generation, buckets: Sequence[int], *, at_once: int, claimed: bool = False
-    ) -> Generator[Sequence[Chunk], None, None]:
+    ) -> Generator[Sequence[DueText], None, None]:
         """Chunks whose text the generation's model has never seen, each text once, in batches.
 
         Other runs over these buckets wait until it ends; `claimed`, runs over other buckets, or
@@ -38,7 +38,7 @@ class PostgresEmbeddings:
             for bucket in sorted(buckets):
                 connection.execute(_query("hold_embedding"), which | {"bucket": bucket})
             with closing(pieces(connection, _query("unembedded"), which, at_once=at_once)) as rows:
-                batches = ([_chunk(row) for row in batch] for batch in rows)
+                batches = ([_due(row) for row in batch] for batch in rows)
                 if claimed:
                     with self._claims(which) as claims:
                         yield from claims.taken(batches, at_once)
@@ -54,7 +54,7 @@ class PostgresEmbeddings:
         vectors: Vectors,
         run: RunIdentity,
         *,
-        spent: Spent | None = None,
+        spent: Mapping[int, Spent] | None = None,
         price: Decimal | None = None,
     ) -> None:
         """Commits what was paid for, with its cost; a text that has been erased is left out."""
@@ -124,9 +124,9 @@ class _Claims:
     connection: "Connection"
     which: dict[str, Any]
 
-    def taken(self, batches: Iterator[list[Chunk]], at_once: int) -> Iterator[Sequence[Chunk]]:
+    def taken(self, batches: Iterator[list[DueText]], at_once: int) -> Iterator[Sequence[DueText]]:
         """All chunks, those claimed by others last: each ends up as a vector, or as ours."""
-        elsewhere: list[Chunk] = []
+        elsewhere: list[DueText] = []
         for batch in batches:
             ours = self._claim(batch)
             taken = {chunk.text_hash for chunk in ours}
@@ -143,7 +143,7 @@ class _Claims:
             ]
             yield _without_vectors(self.connection, ours, self.which)
 
-    def _claim(self, chunks: list[Chunk]) -> list[Chunk]:
+    def _claim(self, chunks: list[DueText]) -> list[DueText]:
         hashes = [chunk.text_hash for chunk in chunks]
         rows = self.connection.execute(_query("claim"), self.which | {"text_hashes": hashes})
         taken = {row["text_hash"] for row in rows}
@@ -151,16 +151,16 @@ class _Claims:
 
 
 def _all_without_vectors(
-    connection: "Connection", batches: Iterator[list[Chunk]], which: dict[str, Any]
-) -> Iterator[Sequence[Chunk]]:
+    connection: "Connection", batches: Iterator[list[DueText]], which: dict[str, Any]
+) -> Iterator[Sequence[DueText]]:
     for batch in batches:
         if chunks := _without_vectors(connection, batch, which):
             yield chunks
 
 
 def _without_vectors(
-    connection: "Connection", chunks: list[Chunk], which: dict[str, Any]
-) -> list[Chunk]:
+    connection: "Connection", chunks: list[DueText], which: dict[str, Any]
+) -> list[DueText]:
     if not chunks:
         return []
     hashes = [chunk.text_hash for chunk in chunks]
@@ -170,21 +170,28 @@ def _without_vectors(
 
 
 def _add_cost(
-    connection: "Connection", which: dict[str, Any], spent: Spent, price: Decimal | None
+    connection: "Connection",
+    which: dict[str, Any],
+    spent: Mapping[int, Spent],
+    price: Decimal | None,
 ) -> None:
+    """Always in the order of the buckets, so that no two wait for each other."""
+    some = sorted(spent.items())
     line = which | {
         "stage": Stage.EMBED,
         "model": which["embedder"],
-        "requests": spent.requests,
-        "texts": spent.texts,
-        "tokens": spent.tokens,
+        "buckets": [bucket for bucket, _ in some],
+        "requests": [each.requests for _, each in some],
+        "texts": [each.texts for _, each in some],
+        "tokens": [each.tokens for _, each in some],
         "price": price,
     }
-    connection.execute(queries.load("costs")["add_cost"], line)
+    connection.execute(queries.load("costs")["add_costs"], line)
 
 
-def _chunk(row: dict[str, Any]) -> Chunk:
-    return Chunk(**row | {"heading_path": tuple(row["heading_path"])})
+def _due(row: dict[str, Any]) -> DueText:
+    bucket = row.pop("bucket")
+    return DueText(bucket, Chunk(**row | {"heading_path": tuple(row["heading_path"])}))
 
 
 def _query(name: str) -> LiteralString:
