@@ -37,6 +37,8 @@ EVERY_S = 30
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 LONGEST_WAIT_S = 86_400.0
+CANCELLED = 0
+"""In place of a number of runs."""
 BEFORE_A_REBUILD = timedelta(minutes=20)
 """A window that has just opened is left to the schedule, which runs all of it at once."""
 ENDED = frozenset(
@@ -178,10 +180,11 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
 
 @dataclass(frozen=True)
 class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
-    """The last run materialized it, or it is time to try again and has not been tried too often.
+    """The last run materialized it, or it is time to try again: ever more seldom, then once a day.
 
     Only runs of the repair itself are counted: whoever materializes, or changes the source, gives
-    back all attempts, and so does a success. What a person has cancelled is left to people.
+    back all attempts, and so does a success. What a person has cancelled is left to people, and so
+    is everything where there is to be no attempt.
     """
 
     attempts: int
@@ -199,13 +202,18 @@ class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
         barred = {
             partition
             for each in memory.in_vain
-            if each.runs > self.attempts or now < each.since + self._wait_s(each.runs)
+            if self._is_left_to_people(each) or now < each.since + self._wait_s(each.runs)
             for partition in each.partitions
         }
         allowed = _partitions(context.candidate_subset) - barred
         return dg.AutomationResult(context, _subset(context, allowed), cursor=memory.written())
 
+    def _is_left_to_people(self, failed: "_InVain") -> bool:
+        return failed.runs == CANCELLED or not self.attempts
+
     def _wait_s(self, runs: int) -> float:
+        if runs > self.attempts:
+            return LONGEST_WAIT_S
         return min(self.retry_after_s * 2.0 ** (runs - 1), LONGEST_WAIT_S)
 
     def _remembered(self, context: Context, before: "_Memory", seen: list[int | None]) -> "_Memory":
@@ -229,7 +237,7 @@ class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
         if run.status not in ENDED or (known and known.run_id == run.run_id):
             return known
         if run.status is dg.DagsterRunStatus.CANCELED:
-            number = self.attempts + 1
+            number = CANCELLED
         else:
             number = known.runs + 1 if known and REPAIR_TAG in run.tags else 1
         return _InVain(run.run_id, number, context.evaluation_time.timestamp())

@@ -17,15 +17,15 @@ UNEXPECTED = "Something unexpected; the Dagster run shows where."
 
 @dataclass(frozen=True, slots=True)
 class Partly:
-    """An asset that was materialized, but for some of its parts, such as one of its generations.
+    """An asset that was materialized, but not for some of the generations.
 
     No run fails of them, so they are no business of the repair: the sensor of the source asks for
     their buckets again, ever more slowly.
     """
 
     result: dg.MaterializeResult[Any]
-    failed: Mapping[str, RagAssetsError]
-    """What part, as in `generation 3`, and why."""
+    failed: Mapping[int, RagAssetsError]
+    """Which generation, and why."""
 
 
 @contextmanager
@@ -39,8 +39,7 @@ def remembered_failures(
     try:
         yield
     except Exception as error:
-        stage = context.asset_key.path[-1]
-        _note(context, platform, corpus, buckets, stage=stage, error=error)
+        _note(context, platform, corpus, buckets, error=error)
         raise
 
 
@@ -49,12 +48,11 @@ def remember_parts(
     platform: Platform,
     corpus: Corpus,
     buckets: Sequence[int],
-    failed: Mapping[str, RagAssetsError],
+    failed: Mapping[int, RagAssetsError],
 ) -> None:
     """Notes what an asset that has succeeded could not do."""
-    for part, error in failed.items():
-        stage = f"{context.asset_key.path[-1]} of {part}"
-        _note(context, platform, corpus, buckets, stage=stage, error=error)
+    for generation, error in failed.items():
+        _note(context, platform, corpus, buckets, error=error, generation=generation)
 
 
 def _note(
@@ -63,9 +61,10 @@ def _note(
     corpus: Corpus,
     buckets: Sequence[int],
     *,
-    stage: str,
     error: Exception,
+    generation: int = 0,
 ) -> None:
+    stage = context.asset_key.path[-1]
     try:
         platform.stores().failures.record(
             corpus.name,
@@ -74,6 +73,7 @@ def _note(
             error=type(error).__name__,
             reason=str(error) if isinstance(error, RagAssetsError) else UNEXPECTED,
             run=run_of(context.run.run_id),
+            generation=generation,
         )
     except DatabaseError as missed:
         context.log.warning(f"That {stage} failed could not be noted: {missed}")
@@ -85,12 +85,11 @@ def forget_failures(
     corpus: Corpus,
     buckets: Sequence[int],
     *,
-    but_for: Collection[str] = (),
+    but_for: Collection[int] = (),
 ) -> None:
-    """The asset has succeeded, but for some parts; where nothing had failed, nothing is written."""
+    """It has succeeded, but for some generations; where nothing had failed, nothing is written."""
     stage = context.asset_key.path[-1]
-    parts = [f"{stage} of {part}" for part in but_for]
     try:
-        platform.stores().failures.clear(corpus.name, stage, buckets, but_for=parts)
+        platform.stores().failures.clear(corpus.name, stage, buckets, but_for=but_for)
     except DatabaseError as missed:
         context.log.warning(f"That {stage} succeeded could not be noted: {missed}")

@@ -302,7 +302,8 @@ class AutomationAttributes(Attributes):
         default=_AUTOMATION.attempts,
         ge=0,
         le=100,
-        description="How often in a row a bucket that fails is tried again by itself.",
+        description="How often in a row a bucket that fails is tried again by itself; then once a"
+        " day. With 0, never.",
     )
     retry_after_s: int = Field(
         default=_AUTOMATION.retry_after_s,

@@ -64,7 +64,7 @@ class AutomationSettings:
     repair: bool = True
     """Materialize what is missing or stale, and try again what has failed."""
     attempts: int = 6
-    """How often in a row a bucket that fails is tried again by itself."""
+    """How often in a row what fails is tried again by itself; then once a day. 0: never."""
     retry_after_s: int = 60
     """The wait before the first of them; each later one is twice as long."""
     rebuild_window: str | None = None
@@ -164,6 +164,12 @@ class AlertSettings:
     def wanted(self) -> bool:
         """Whether anybody is to be told."""
         return bool(self.slack_webhook_env or self.pagerduty_key_env or self.webhook_url_env)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """All that must be set."""
+        named = (self.slack_webhook_env, self.pagerduty_key_env, self.webhook_url_env)
+        return tuple(filter(None, (*named, self.webhook_secret_env)))
 
 
 @dataclass(frozen=True, slots=True)

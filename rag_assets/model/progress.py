@@ -27,6 +27,13 @@ class StageFailure:
     since: datetime
     last_at: datetime
     run_id: str
+    generation: int = 0
+    """The one that it is of alone; 0: the stage as a whole."""
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return f"{self.stage} of generation {self.generation}" if self.generation else self.stage
 
 
 class Cause(StrEnum):
@@ -61,6 +68,8 @@ class Backlog:
     generation: int | None
     """The published one."""
     waits: tuple[Wait, ...] = ()
+    idle_s: float | None = None
+    """While nothing is published: for how long nothing has come of the first build."""
 
     @property
     def changes(self) -> int:

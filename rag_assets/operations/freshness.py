@@ -4,7 +4,7 @@ Drift, not age: a document that nobody has edited is fresh, however old it is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rag_assets.model import (
@@ -19,7 +19,7 @@ from rag_assets.model import (
 )
 
 _WHAT_TO_DO: Mapping[Cause, str] = {
-    Cause.NOT_PUBLISHED: "Nothing is published yet: see the last run of {corpus} in Dagster, or run"
+    Cause.NOT_PUBLISHED: "See the last run of {corpus} in Dagster, or run"
     " `rag-assets materialize {corpus}`.",
     Cause.NOT_SEEN: "No run has looked at it: see that the Dagster daemon runs and the sensor"
     " {corpus}_source is on, or run `rag-assets materialize {corpus}`.",
@@ -67,6 +67,8 @@ def corpus_freshness(
     >>> verdict.passed, verdict.description.partition(". ")[0]
     (False, '2 changes wait; a.md has waited for 2 h 10 min')
     """
+    if backlog.generation is None and backlog.idle_s is not None:
+        return _first_build(corpus, backlog, backlog.idle_s, settings)
     longest = _longest(backlog.waits, settings.waiting_fail_min * 60)
     figures = _figures(backlog, longest)
     if longest is None:
@@ -78,6 +80,28 @@ def corpus_freshness(
         warning=longest.cause not in MOVING,
         figures=figures,
     )
+
+
+def _first_build(
+    corpus: str, backlog: Backlog, idle_s: float, settings: FreshnessSettings
+) -> FreshnessVerdict:
+    """Nobody reads an index that was never published, so it takes its time as long as it grows.
+
+    One that does not is told of, and wakes nobody: what fails has alerts of its own.
+    """
+    by_cause = {wait.cause: wait for wait in backlog.waits}
+    build, failing = by_cause.get(Cause.NOT_PUBLISHED), by_cause.get(Cause.FAILING)
+    figures = _figures(backlog, build) | {"idle_s": round(idle_s, 1)}
+    if idle_s <= settings.waiting_fail_min * 60:
+        told = f"The first index is being built; {lasting(idle_s)} ago it came forward."
+        return FreshnessVerdict(passed=True, description=told, figures=figures)
+    cause = failing or Wait(Cause.NOT_PUBLISHED, 1, idle_s)
+    remedy = _WHAT_TO_DO[cause.cause].format(corpus=corpus, reason=cause.reason)
+    told = (
+        f"Nothing is published yet, and for {lasting(idle_s)} nothing has come of the first build."
+        f" {remedy}"
+    )
+    return FreshnessVerdict(passed=False, description=told, warning=True, figures=figures)
 
 
 def source_freshness(
@@ -186,7 +210,7 @@ def with_unseen(
         oldest.doc_id,
         oldest.bucket,
     )
-    return Backlog(backlog.generation, (together, *others))
+    return replace(backlog, waits=(together, *others))
 
 
 # --- in words ------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ class _Look:
 
     def _of_failures(self, stores: wiring.Stores) -> Iterator[Problem]:
         for each in stores.failures.open(self.corpus.name):
-            cause = cause_of_failure(each.stage, each.error)
+            cause = cause_of_failure(each.where, each.error)
             if cause is not None and each.bucket < self.corpus.buckets:
                 kind, subject = cause
                 yield Problem(

@@ -25,6 +25,7 @@ from rag_assets.operations.freshness import (
 )
 from rag_assets.ports import Clock
 from rag_assets.resources import Platform, key_of, run_of
+from rag_assets.sensors.outages import away, without_mark
 
 EVERY_S = 60
 TELL_EVERY = timedelta(minutes=15)
@@ -50,11 +51,12 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.SensorDefinition:
         " starts no run.",
     )
     def watch(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
-        tick = _Tick(corpus, platform, Watched.decoded(context.cursor), time.now())
+        before = Watched.decoded(without_mark(context.cursor))
+        tick = _Tick(corpus, platform, before, time.now())
         try:
             return tick.result()
         except RagAssetsError as error:
-            return dg.SensorResult(skip_reason=f"The freshness is not known. {error}")
+            return away(context.cursor, f"The freshness is not known. {error}", now=tick.now)
 
     return watch
 
@@ -113,7 +115,7 @@ class _Tick:
         stores = self.platform.stores()
         backlog = stores.waiting.backlog(self.corpus.name)
         if backlog.generation is None and not backlog.waits:
-            return dg.SensorResult(skip_reason=NEVER)
+            return dg.SensorResult(skip_reason=NEVER, cursor=self.before.encoded())
         standing = stores.sources.standing(self.corpus.name)
         after = self._looked(stores, standing)
         backlog = with_unseen(backlog, after.unseen, len(after.unseen) + after.more, now=self.now)

@@ -21,6 +21,7 @@ from rag_assets.indexing.noticing import (
 from rag_assets.model import Awaited, Corpus, S3Settings, bucket_key
 from rag_assets.ports import ChangeFeed, Clock
 from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform, key_of
+from rag_assets.sensors.outages import away, without_mark
 
 QUICK_S = 5
 """A folder is listed in milliseconds, and a queue costs one request."""
@@ -45,7 +46,8 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.SensorDefinition:
         " runs the buckets in which a document came, changed or left.",
     )
     def source_changes(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
-        return _Tick(corpus, platform, Noticed.decoded(context.cursor), time.now()).result(context)
+        before = Noticed.decoded(without_mark(context.cursor))
+        return _Tick(corpus, platform, before, time.now()).result(context)
 
     return source_changes
 
@@ -64,6 +66,8 @@ class _Seen:
     awaited: Awaited
     listing: Listing | None
     error: str | None
+    missed: bool
+    """A listing was due, and did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,14 @@ class _Tick:
     now: datetime
 
     def result(self, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        """An error is the reason why nothing is asked for, and leaves the cursor as it was."""
+        """An error is the reason why nothing is asked for, and nothing that was known is lost."""
         if busy := _busy(context.instance, self.corpus):
-            return dg.SensorResult(skip_reason=busy)
+            return dg.SensorResult(skip_reason=busy, cursor=without_mark(context.cursor) or "")
         try:
             seen = self._seen()
         except RagAssetsError as error:
-            return dg.SensorResult(skip_reason=f"The source was not looked at. {error}")
+            said = f"The source was not looked at. {error}"
+            return away(context.cursor, said, now=self.now)
         wishes, after = requests(
             self.before,
             self.corpus,
@@ -92,6 +97,8 @@ class _Tick:
         if wishes.runs:
             runs = _run_requests(self.corpus, wishes)
             return dg.SensorResult(run_requests=runs, cursor=after.encoded())
+        if seen.missed and after == self.before:
+            return away(context.cursor, self._quiet(seen), now=self.now)
         return dg.SensorResult(skip_reason=self._quiet(seen), cursor=after.encoded())
 
     @property
@@ -102,11 +109,10 @@ class _Tick:
         """What is told comes first, then the listing: hints are kept before they are looked for."""
         stores, problems = self.platform.stores(), list[str]()
         every = self._heard(stores, problems)
-        awaited = stores.sources.awaited(self.corpus.name)
-        listing = None
-        if self.before.must_list(self.corpus, awaited, now=self.now, every=every):
-            listing = self._listed(problems)
-        seen = _Seen(awaited, listing, " ".join(problems) or None)
+        awaited = stores.sources.awaited(self.corpus.name, self.corpus.automation)
+        due = self.before.must_list(self.corpus, awaited, now=self.now, every=every)
+        listing = self._listed(problems) if due else None
+        seen = _Seen(awaited, listing, " ".join(problems) or None, due and listing is None)
         self._note(seen, stores)
         return seen
 

@@ -334,6 +334,21 @@ def test_what_fails_is_tried_ever_more_slowly_and_only_so_often(world: World) ->
     assert waits == sorted(waits)
 
 
+def test_after_its_attempts_it_is_tried_once_a_day_for_ever(world: World) -> None:
+    world.corpus = patient(attempts=1)
+    world.failing = {"raw"}
+    world.run()
+    assert len(world.works_for(hours=1)) == 1
+
+    tried_at = [at / 3600 for at in world.works_for(hours=75, every_s=1800)]
+
+    assert tried_at == [pytest.approx(hours, abs=1.6) for hours in (23, 47, 72)]
+    world.failing.clear()
+    world.tick()
+    assert world.works(after=timedelta(days=1))["raw"] == set(BUCKETS)
+    assert world.tick() == {}
+
+
 def test_a_failure_asks_for_what_failed_and_what_follows_not_for_what_was_made(
     world: World,
 ) -> None:
@@ -377,6 +392,7 @@ def test_with_no_attempts_a_failure_is_left_to_people(world: World) -> None:
     world.run()
 
     assert world.works_for(hours=0.2) == []
+    assert world.tick(after=timedelta(days=2)) == {}
 
 
 def test_a_failure_does_not_make_stale_code_ask_more_often(world: World) -> None:
@@ -400,6 +416,7 @@ def test_a_run_that_a_person_cancelled_is_not_begun_again(world: World) -> None:
 
     assert world.works()["cut"] == {"02", "03"}
     assert "cut" not in world.tick(after=timedelta(hours=1))
+    assert "cut" not in world.tick(after=timedelta(days=2)), "nor once a day"
 
 
 def test_a_bucket_that_another_run_holds_is_not_asked_for_at_every_look(

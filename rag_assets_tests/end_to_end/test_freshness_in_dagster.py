@@ -215,15 +215,26 @@ def test_dagster_keeps_what_the_sensor_tells(
     assert record.asset_observation.metadata["waiting"].value == 0
 
 
-def test_a_database_that_is_down_is_the_reason_for_a_skip(
+def test_a_database_that_is_down_for_two_looks_in_a_row_fails_the_tick(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watching.tick()
     cursor = watching.cursor
-    monkeypatch.setenv("RAG_ASSETS_WRITER_URL", "postgresql://nobody@127.0.0.1:9/none")
-    assert watching.tick() == {}
-    assert "No database at 127.0.0.1:9/none" in (watching.skipped or "")
-    assert watching.cursor in {cursor, None}
+
+    def is_away(*, looks: int) -> None:
+        """Of one look it is the reason for a skip."""
+        with monkeypatch.context() as away:
+            away.setenv("RAG_ASSETS_WRITER_URL", "postgresql://nobody@127.0.0.1:9/none")
+            assert watching.tick() == {}
+            assert "No database at 127.0.0.1:9/none" in (watching.skipped or "")
+            for _ in range(looks - 1):
+                with pytest.raises(dg.Failure, match="It has been so since"):
+                    watching.tick()
+
+    for looks in (1, 1, 3):
+        is_away(looks=looks)
+        assert watching.tick() == {}, "nothing new: it knows what it has told"
+        assert watching.cursor == cursor
 
 
 def test_a_corpus_that_was_never_materialized_is_not_judged(

@@ -101,8 +101,9 @@ def test_a_hosted_model_is_built_beside_the_published_one_and_then_takes_over(
     assert "carp" in quotes("Who feeds the carp?", database)
     assert "complete_and_sound" in failed(without_key)
     assert service.account.requests == 0
-    told = rows(database.writer, "SELECT DISTINCT stage, error FROM failures")
-    assert told == [{"stage": "embeddings of generation 2", "error": "ConfigurationError"}]
+    told = rows(database.writer, "SELECT DISTINCT stage, generation, error FROM failures")
+    assert told == [{"stage": "embeddings", "generation": 2, "error": "ConfigurationError"}]
+    assert not wiring.stores(database).waiting.backlog(hosted.name).waits, "readers miss nothing"
     assert not wiring.stores(database).sources.awaited(hosted.name).due, "not at once"
     with psycopg.connect(database.owner) as connection:
         connection.execute(

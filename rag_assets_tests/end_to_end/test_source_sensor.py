@@ -30,6 +30,7 @@ from rag_assets.model import (
 from rag_assets.resources import CORPUS_TAG, HINTED_TAG, Platform, key_of
 from rag_assets.schedules.rebuild import AFTER_LOOKING
 from rag_assets.sensors import source_changes
+from rag_assets.sensors.outages import without_mark
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.services.object_store import ObjectStore
 
@@ -85,6 +86,13 @@ class Watching:
         self.cursor, self.said = data.cursor, data.skip_message
         return list(data.run_requests or ())
 
+    def fails(self) -> str:
+        """A tick that Dagster shows in red; it keeps the cursor. What it says."""
+        with pytest.raises(dg.Failure) as failed:
+            self.tick()
+        assert failed.value.__suppress_context__, "of the error behind it nothing is shown"
+        return str(failed.value.description)
+
     def run(self, requests: list[dg.RunRequest]) -> None:
         job = corpus_definitions(self.corpus).resolve_job_def(self.corpus.name)
         for request in requests:
@@ -115,7 +123,7 @@ class Watching:
 
     @property
     def noticed(self) -> Noticed:
-        return Noticed.decoded(self.cursor)
+        return Noticed.decoded(without_mark(self.cursor))
 
 
 @pytest.fixture
@@ -220,6 +228,9 @@ def test_a_folder_that_cannot_be_listed_is_told_of_and_nothing_is_forgotten(
     assert ill.error == watching.said
     assert ill.failing_since is not None
     assert ill.listed_at == well.listed_at
+    watching.clock.time += timedelta(seconds=5)
+    assert watching.fails() == f"{ill.error} It has been so since 2026-03-01 00:00:00 UTC."
+    assert watching.noticed.digests == before
 
     folder.with_name("away").rename(folder)
     assert partitions(watching.tick()) == [key("page.md")]
@@ -232,14 +243,16 @@ def test_without_the_database_nothing_is_asked_for_and_nothing_is_forgotten(
     watching = watch()
     watching.looked_at_everything()
     (folder / "page.md").write_text("One.")
-    before = watching.cursor
+    before = watching.noticed
 
     with monkeypatch.context() as away:
         away.setenv("RAG_ASSETS_WRITER_URL", "postgresql://ann:secret@127.0.0.1:9/rag_assets")
         assert watching.tick() == []
+        red = watching.fails()
 
-    assert watching.cursor == before
+    assert watching.noticed == before
     said = str(watching.said)
+    assert red.startswith(said)
     assert said.startswith("The source was not looked at. No database at 127.0.0.1:9/rag_assets:")
     assert "secret" not in said
     assert partitions(watching.tick()) == [key("page.md")]

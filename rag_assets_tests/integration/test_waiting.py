@@ -8,6 +8,7 @@ import pytest
 
 from rag_assets.adapters.postgres.waiting import PostgresWaiting
 from rag_assets.model import (
+    AutomationSettings,
     Backlog,
     Cause,
     ChunkingSettings,
@@ -74,6 +75,62 @@ def test_before_anything_is_published_all_of_it_waits(
     found = only(chain)
     assert (found.cause, found.doc_id, found.changes) == (Cause.NOT_PUBLISHED, None, 1)
     assert found.age_s < 60
+    chain.publish()
+    assert backlog(chain) == Backlog(1)
+
+
+EARLIER = {
+    "corpora": ("created_at",),
+    "generations": ("created_at",),
+    "documents": ("observed_at",),
+    "chunk_sets": ("created_at",),
+    "costs": ("last_at",),
+    "index_buckets": ("merged_at",),
+}
+"""Where it stands what has come of a first build."""
+
+
+def test_a_first_build_comes_forward_with_whatever_is_made_for_it(
+    database: DatabaseUrls, corpus: Corpus, source: InMemorySource
+) -> None:
+    chain = Chain(database, corpus, source=source)
+    chain.run()
+    chain.stores.embeddings.add_embeddings(
+        chain.newest,
+        [],
+        np.zeros((0, chain.newest.recipe.dimensions), np.float32),
+        RUN,
+        spent=Spent(requests=1, texts=1, tokens=70),
+    )
+
+    def idle(*, but_for: str = "") -> float:
+        with psycopg.connect(chain.urls.owner) as connection:
+            for table, (column,) in EARLIER.items():
+                days = 1 if table == but_for else 2
+                connection.execute(
+                    f"UPDATE rag_assets.{table} SET {column} = now() - interval '1 day' * %s".encode(),
+                    (days,),
+                )
+        return backlog(chain).idle_s or 0.0
+
+    assert idle() == pytest.approx(2 * 86_400, abs=60)
+    for table in EARLIER:
+        assert idle(but_for=table) == pytest.approx(86_400, abs=60), table
+
+
+def test_a_first_build_whose_scores_are_refused_does_not_come_forward_with_every_change(
+    database: DatabaseUrls, corpus: Corpus, source: InMemorySource
+) -> None:
+    chain = Chain(database, corpus, source=source)
+    chain.run()
+    with psycopg.connect(chain.urls.owner) as connection:
+        connection.execute(
+            "INSERT INTO rag_assets.evaluations (generation, golden_set, content, metrics, run_id,"
+            " scored_at) VALUES (1, 'g', '1', '{}', 'r', now() - interval '1 day')"
+        )
+    source.contents["new.md"] = b"New."
+    chain.run()
+    assert backlog(chain).idle_s == pytest.approx(86_400, abs=60)
 
 
 def test_a_change_that_was_seen_waits_until_it_is_merged(
@@ -143,6 +200,56 @@ def test_a_bucket_whose_source_cannot_be_read_waits_though_no_document_is_known(
     )
     found = only(chain)
     assert (found.cause, found.doc_id, found.bucket, found.changes) == (Cause.FAILING, None, 2, 1)
+
+
+def test_what_fails_for_one_generation_alone_waits_where_readers_read_it(chain: Chain) -> None:
+    def fails(generation: int) -> None:
+        chain.stores.failures.record(
+            "notes",
+            "embeddings",
+            [2],
+            error="ConfigurationError",
+            reason="No key.",
+            run=RUN,
+            generation=generation,
+        )
+
+    fails(2)
+    assert backlog(chain).waits == ()
+    fails(1)
+    assert only(chain).cause == Cause.FAILING
+    assert [each.where for each in chain.stores.failures.open("notes")] == [
+        "embeddings of generation 2",
+        "embeddings of generation 1",
+    ]
+    assert chain.stores.failures.clear("notes", "embeddings", [2, 3], but_for=[2]) == 1
+    assert backlog(chain).waits == ()
+    assert chain.stores.failures.clear("notes", "embeddings", [2, 3]) == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "failed", "waits_s"),
+    [(6, 1, 30), (6, 3, 120), (3, 3, 120), (2, 3, 86_400), (100, 100, 86_400), (0, 1, None)],
+)
+def test_it_is_tried_again_as_often_as_the_settings_say_and_then_once_a_day(
+    chain: Chain, attempts: int, failed: int, waits_s: int | None
+) -> None:
+    chain.stores.failures.record(
+        "notes", "embeddings", [2], error="", reason="", run=RUN, generation=1
+    )
+    settings = AutomationSettings(attempts=attempts, retry_after_s=30)
+
+    def is_due(after_s: int) -> bool:
+        with psycopg.connect(chain.urls.writer) as connection:
+            connection.execute(
+                "UPDATE rag_assets.failures SET attempts = %s,"
+                " last_at = now() - interval '1 second' * %s",
+                (failed, after_s),
+            )
+        return set(chain.stores.sources.awaited("notes", settings).due) == {2}
+
+    assert not is_due((waits_s or 10**6) - 5)
+    assert is_due((waits_s or 10**6) + 1) == (waits_s is not None)
 
 
 def test_a_candidate_that_is_not_accepted_keeps_no_change_from_readers(chain: Chain) -> None:

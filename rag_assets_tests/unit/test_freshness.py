@@ -82,6 +82,29 @@ def test_the_gist_changes_with_the_news_and_not_with_the_age() -> None:
     assert len({first.gist, late.gist, other.gist}) == 3
 
 
+@pytest.mark.parametrize("cause", [Cause.NOT_PUBLISHED, Cause.NOT_SEEN, Cause.FAILING])
+def test_a_first_build_may_take_days_as_long_as_it_comes_forward(cause: Cause) -> None:
+    waits = (Wait(Cause.NOT_PUBLISHED, 1, 200_000), wait(cause, 200_000))
+    verdict = corpus_freshness("notes", Backlog(None, waits, idle_s=65), SETTINGS)
+    assert verdict.passed
+    assert verdict.description == "The first index is being built; 1 min ago it came forward."
+    assert (verdict.figures["cause"], verdict.figures["idle_s"]) == ("not published", 65)
+
+
+def test_a_first_build_that_stands_still_is_a_warning_and_says_what_to_do() -> None:
+    building = Backlog(None, (Wait(Cause.NOT_PUBLISHED, 1, 200_000),), idle_s=3601)
+    verdict = corpus_freshness("notes", building, SETTINGS)
+    assert (verdict.passed, verdict.warning) == (False, True)
+    assert "for 1 h nothing has come of the first build. See the last run of notes" in (
+        verdict.description
+    )
+    failing = replace(building, waits=(*building.waits, wait(Cause.FAILING, 10)))
+    assert "Its bucket fails, at a reason" in (
+        corpus_freshness("notes", failing, SETTINGS).description
+    )
+    assert verdict.gist != corpus_freshness("notes", replace(building, idle_s=1), SETTINGS).gist
+
+
 # --- the source ----------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
 -- name: awaited
 -- All that a look at the source needs to know, at once: a row a bucket that has a hint, a dead letter
--- that is due, a part of a stage that is to be tried again or deletions that somebody has approved, or
--- one row without a bucket.
+-- that is due, a generation for which a stage is to be tried again or deletions that somebody has
+-- approved, or one row without a bucket. A stage that failed for one generation alone is tried again
+-- ever more slowly, then once a day.
 SELECT c.created_at, (SELECT array_agg(ARRAY[b.bucket, b.looked]) FROM buckets b
                       WHERE b.corpus = c.corpus AND b.looked IS NOT NULL) AS looked,
        w.bucket, w.hint, w.due, s.listed_at, s.objects, s.failing_since, s.failed_at, s.error
@@ -16,9 +17,13 @@ LEFT JOIN (SELECT bucket, max(seq) AS hint, NULL::timestamptz AS due FROM hints
            WHERE corpus = %(corpus)s AND retry_at <= now() AND NOT dropped GROUP BY bucket
            UNION ALL
            SELECT bucket, NULL, max(t.due) FROM failures
-           CROSS JOIN LATERAL (SELECT last_at + interval '1 minute' * 2 ^ (attempts - 1) AS due) t
-           WHERE corpus = %(corpus)s AND bucket >= 0 AND position(' of ' IN stage) > 0
-             AND attempts <= 6 AND t.due <= now() GROUP BY bucket
+           CROSS JOIN LATERAL (
+               SELECT last_at + interval '1 second' * CASE
+                   WHEN attempts <= %(attempts)s::integer
+                   THEN least(%(retry_after_s)s::float * 2 ^ least(attempts - 1, 60), 86400)
+                   ELSE 86400 END AS due) t
+           WHERE corpus = %(corpus)s AND bucket >= 0
+             AND generation > 0 AND %(attempts)s::integer > 0 AND t.due <= now() GROUP BY bucket
            UNION ALL
            SELECT bucket, NULL, max(approved_at) FROM withheld_deletions JOIN corpora USING (corpus)
            WHERE corpus = %(corpus)s AND deletions_approved > 0

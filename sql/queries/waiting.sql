@@ -3,7 +3,7 @@
 -- name: backlog
 -- Of each cause the change that has waited longest, and how many there are. What waits is what would
 -- be merged; that cannot be processed, is in quarantine or is not believed has a cause of its own.
--- What only another generation cannot process is served. A document that changed again while it
+-- What only another generation cannot process, or fails of, is served. A document that changed again while it
 -- waited has waited since it first differed.
 WITH published AS MATERIALIZED (
     SELECT g.* FROM published_index p JOIN generations g USING (generation)
@@ -12,7 +12,9 @@ WITH published AS MATERIALIZED (
     SELECT DISTINCT ON (f.bucket) f.bucket, f.since, f.stage || ': ' || f.reason AS reason
     FROM failures f JOIN corpora k USING (corpus)
     WHERE f.corpus = %(corpus)s AND f.bucket BETWEEN 0 AND k.buckets - 1
-      AND split_part(f.stage, ' of ', 1) IN ('raw_documents', 'chunks', 'embeddings', 'vector_index')
+      AND f.stage IN ('raw_documents', 'chunks', 'embeddings', 'vector_index')
+      AND (f.generation = 0 OR NOT EXISTS (
+          SELECT FROM published p WHERE p.generation <> f.generation))
     ORDER BY f.bucket, f.since
 ), changed AS MATERIALIZED (
     SELECT d.doc_id, d.bucket, least(d.observed_at, (
@@ -90,6 +92,30 @@ FROM waits ORDER BY cause, since, doc_id;
 -- name: published
 -- What readers search.
 SELECT generation FROM published_index WHERE corpus = %(corpus)s;
+
+-- name: idle
+-- While nothing is published: for how long nothing has come of the first build. It is over with the
+-- first scores: whatever is merged after them, a candidate that is refused comes no nearer to readers.
+WITH newest AS MATERIALIZED (
+    SELECT * FROM generations
+    WHERE corpus = %(corpus)s AND state IN ('building', 'candidate', 'published', 'retired')
+    ORDER BY generation DESC LIMIT 1
+)
+SELECT greatest(extract(epoch FROM now() - coalesce(
+           (SELECT min(scored_at) FROM newest JOIN evaluations USING (generation)),
+           (SELECT now() FROM newest g JOIN pg_stat_progress_create_index p
+                ON p.relid = to_regclass('index_' || g.generation)),
+           greatest(
+               k.created_at,
+               (SELECT created_at FROM newest),
+               (SELECT max(observed_at) FROM documents WHERE corpus = %(corpus)s),
+               (SELECT max(s.created_at) FROM newest g JOIN documents d USING (corpus)
+                JOIN chunk_sets s ON s.content_hash = d.content_hash AND s.parser = g.parser
+                                 AND s.chunker = g.chunker),
+               (SELECT max(last_at) FROM costs WHERE corpus = %(corpus)s),
+               (SELECT max(merged_at) FROM newest JOIN index_buckets USING (generation))))), 0)::float
+           AS idle_s
+FROM corpora k WHERE k.corpus = %(corpus)s;
 
 -- name: measure
 -- How the published generation stands; what was written to it within an hour is looked for only in

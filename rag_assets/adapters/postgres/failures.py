@@ -21,17 +21,22 @@ class PostgresFailures:
         error: str,
         reason: str,
         run: RunIdentity,
+        generation: int = 0,
     ) -> None:
-        """Counts the attempts, and keeps since when; `reason` is shown to people as it is."""
-        which = {"corpus": corpus, "stage": stage, "buckets": list(buckets)}
+        """Counts the attempts, and keeps since when; `reason` is shown to people as it is.
+
+        Of the stage as a whole, or of one generation alone.
+        """
+        which = {"corpus": corpus, "stage": stage, "generation": generation}
+        which |= {"buckets": list(buckets)}
         said = {"error": error, "reason": reason, "run_id": run.run_id}
         with connect(self._url) as connection:
             connection.execute(_query("record"), which | said)
 
     def clear(
-        self, corpus: str, stage: str, buckets: Sequence[int], *, but_for: Collection[str] = ()
+        self, corpus: str, stage: str, buckets: Sequence[int], *, but_for: Collection[int] = ()
     ) -> int:
-        """The stage has succeeded, but for some of its parts; returns how much is forgotten."""
+        """The stage has succeeded, but for some generations; returns how much is forgotten."""
         which: dict[str, Any] = {"corpus": corpus, "stage": stage, "buckets": list(buckets)}
         which |= {"but_for": list(but_for)}
         with connect(self._url) as connection:

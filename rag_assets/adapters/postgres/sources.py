@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
-from rag_assets.model import Awaited, SourceStanding
+from rag_assets.model import AutomationSettings, Awaited, SourceStanding
 
 if TYPE_CHECKING:
     from psycopg.rows import DictRow
 
+_USUAL = AutomationSettings()
 STANDING = ("listed_at", "objects", "failing_since", "failed_at", "error")
 
 
@@ -18,9 +19,12 @@ class PostgresSources:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def awaited(self, corpus: str) -> Awaited:
+    def awaited(self, corpus: str, automation: AutomationSettings = _USUAL) -> Awaited:
+        """What fails in part is due as the automation is to try again what has failed."""
+        which: dict[str, object] = {"corpus": corpus, "attempts": automation.attempts}
+        which |= {"retry_after_s": automation.retry_after_s}
         with connect(self._url) as connection:
-            rows = connection.execute(_query("awaited"), {"corpus": corpus}).fetchall()
+            rows = connection.execute(_query("awaited"), which).fetchall()
         if not rows:
             return Awaited()
         return Awaited(

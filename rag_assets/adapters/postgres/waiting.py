@@ -23,8 +23,11 @@ class PostgresWaiting:
             found = connection.execute(_query("published"), {"corpus": corpus}).fetchone()
             rows = connection.execute(_query("backlog"), {"corpus": corpus})
             waits = [Wait(**row | {"cause": Cause(row["cause"])}) for row in rows]
-        in_order = sorted(waits, key=lambda wait: [*Cause].index(wait.cause))
-        return Backlog(found["generation"] if found else None, tuple(in_order))
+            in_order = tuple(sorted(waits, key=lambda wait: [*Cause].index(wait.cause)))
+            if found:
+                return Backlog(found["generation"], in_order)
+            idle = connection.execute(_query("idle"), {"corpus": corpus}).fetchone()
+        return Backlog(None, in_order, idle["idle_s"] if idle else None)
 
     def recorded(self, corpus: str, doc_ids: Collection[str] | None = None) -> Recorded:
         """What a listing is held against: of all documents, or of some."""
