@@ -37,8 +37,9 @@ up: venv ## Start the database, the Dagster UI and the daemon
 down: venv ## Stop all that `make up` and `make demo` started
 	@$(RAG_ASSETS) down
 
+# Half of the time is spent waiting for other processes, so there are four workers on two cores, too.
 test: venv ## Run all tests
-	@$(RUN) pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(RUN) pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: venv ## Measure the indexing; SIZES="1000 50000", ROUNDS=3 or FOLDER=… say of what
 	@$(RUN) benchmarks.indexing $(if $(SIZES),--sizes $(SIZES)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

@@ -1,5 +1,7 @@
 """What tests of every folder share: one throw-away server a session, a fresh database a test."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,17 +24,46 @@ if TYPE_CHECKING:  # moto costs as much as Dagster to import; most tests need no
 
 TEMPLATE = "rag_assets"
 EMPTY = "template_without_schema"
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 2 * 1024**3
+"""More than the servers of all workers take; in containers it is often less."""
+SLOWEST_FOLDERS = ["browser", "fault", "end_to_end", "integration"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files begin, so that at the end no worker is left alone with one of them.
+
+    They are those with a test that is given more time than others, then those of slow folders.
+    """
+    patience: dict[Path, float] = {}
+    for item in items:
+        given = item.get_closest_marker("timeout")
+        patience[item.path] = max(patience.get(item.path, 0), given.args[0] if given else 0)
+    items.sort(key=lambda item: (-patience[item.path], _place(item.path.parent.name)))
+
+
+def _place(folder: str) -> int:
+    return [*SLOWEST_FOLDERS, folder].index(folder)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def server() -> Iterator[EmbeddedPostgres]:
     """A real embedded server without durability, with a migrated database to copy."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("server"), durable=False)
-    try:
-        migrations.migrate(server.start())
-        yield server
-    finally:
-        server.stop()
+    with quick_folder("server-") as folder:
+        server = EmbeddedPostgres(folder, durable=False)
+        try:
+            migrations.migrate(server.start())
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def quick_folder(prefix: str) -> Iterator[Path]:
+    """In memory where that has room, for a server: each fresh database is 400 files to copy."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=MEMORY if roomy else None) as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from rag_assets.adapters.embedded_postgres.account import existing_place
 from rag_assets.adapters.embedded_postgres.server import ELSEWHERE
 from rag_assets.adapters.postgres import migrations
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.conftest import administering, fresh_database
+from rag_assets_tests.conftest import administering, fresh_database, quick_folder
 from rag_assets_tests.fault.attempt import Ground
 from rag_assets_tests.fault.statements import Statements
 from rag_assets_tests.integration.databases import name_of
@@ -100,7 +99,7 @@ class World:
 def world(*, disk: Path | None = None) -> Iterator[World]:
     """On `disk`, a small one that is to be filled, or among temporary files."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault-")))
+        folder = stack.enter_context(quick_folder("fault-"))
         server = EmbeddedPostgres((disk or folder) / "server", durable=False)
         stack.callback(server.stop)
         migrations.migrate(server.start())
