@@ -475,6 +475,7 @@ def upkeep(done: Upkeep, *, dry_run: bool) -> None:
         (found.texts, "texts"),
         (found.chunks, "chunks"),
         (found.embeddings, "embeddings"),
+        (found.verdicts, "verdicts"),
         (done.log_rows, "old measurements"),
     )
     gone = ", ".join(f"{number:,} {what}" for number, what in counted if number) or "nothing"

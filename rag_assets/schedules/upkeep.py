@@ -82,6 +82,7 @@ def _figures(done: installation.Upkeep) -> dict[str, Any]:
         "chunks": found.chunks,
         "embeddings": found.embeddings,
         "claims": found.claims,
+        "verdicts": found.verdicts,
         "log_rows": done.log_rows,
         "left_for_later": found.busy,
         "collected_by_another_run": found.elsewhere,

@@ -207,6 +207,73 @@ def test_vectors_of_a_model_that_no_generation_of_the_scope_has_go(
     assert_sound(other)
 
 
+def found_bad(chain: Chain, *, released: tuple[str, ...] = ()) -> None:
+    """Each document breaks a rule with the chunks that it has now."""
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute(
+            "INSERT INTO rag_assets.verdicts (corpus, doc_id, bucket, stage, subject, rule,"
+            " content_hash, quarantined, released, figures, run_id)"
+            " SELECT corpus, doc_id, bucket, 'chunks', %s, 'too_short', content_hash, false,"
+            " doc_id = ANY (%s), '{}', 'r' FROM rag_assets.documents",
+            (judged_as(chain), list(released)),
+        )
+
+
+def judged_as(chain: Chain) -> str:
+    return f"{chain.newest.recipe.parser} {chain.newest.recipe.chunker}"
+
+
+def judgings(chain: Chain, subject: str) -> tuple[list[str], int]:
+    """The documents that were found bad, and how many buckets are known to have been judged."""
+    query = "SELECT doc_id FROM verdicts WHERE subject = %(subject)s ORDER BY doc_id"
+    bad = [row["doc_id"] for row in rows(chain.urls.writer, query, subject=subject)]
+    query = "SELECT count(*) FROM judged_buckets WHERE subject = %(subject)s"
+    return bad, value(chain.urls.writer, query, subject=subject)
+
+
+def test_verdicts_on_a_recipe_that_no_generation_has_go_but_not_what_was_released(
+    chain: Chain,
+) -> None:
+    first, before = chain, judged_as(chain)
+    found_bad(chain, released=("garden.md",))
+    everything = (["garden.md", "roof.md"], 4)
+    assert judgings(chain, before) == everything
+    for chunking in (FINE, COARSE):
+        chain = chain.with_settings(chunking=chunking)
+        chain.run()
+        chain.publish()
+    found_bad(chain)
+    assert collect(chain).verdicts == 0, "the retired ones are there for a rollback"
+    chain.stores.generations.drop_expired("notes", grace=NOW)
+    assert collect(chain, keep=MONTH) == Collected(), "settings may come back"
+    assert collect(chain, young=MONTH) == Collected(), "a generation may be about to be opened"
+    assert collecting(chain.urls).rehearse("notes", NOW).verdicts == 1
+    assert judgings(chain, before) == everything
+
+    assert collect(chain).verdicts == 1
+
+    assert judgings(chain, before) == (["garden.md"], 0)
+    assert judgings(chain, judged_as(chain)) == everything, "of the recipe that is published"
+    assert judgings(chain, chain.newest.recipe.parser)[1] == 4
+    first.run()
+    assert judgings(first, before)[1] == 4, "settings that come back are judged again"
+
+
+def test_verdicts_wait_for_whoever_opens_a_generation(chain: Chain) -> None:
+    before = judged_as(chain)
+    found_bad(chain)
+    for chunking in (FINE, COARSE):
+        chain = chain.with_settings(chunking=chunking)
+        chain.run()
+        chain.publish()
+    chain.stores.generations.drop_expired("notes", grace=NOW)
+    opened = queries.load("generations")["one_at_a_time"]
+    with psycopg.connect(chain.urls.writer) as connection:
+        connection.execute(opened, {"corpus": "notes"})
+        assert collect(chain).busy >= 1
+    assert judgings(chain, before) == (["garden.md", "roof.md"], 4)
+
+
 class Named(CountingEmbedder):
     """Another model."""
 
@@ -293,8 +360,8 @@ def test_logs_go_after_their_time_and_the_last_measurement_of_a_generation_stays
             " now() - a * interval '1 day' FROM unnest(ARRAY[1, 100, 200]) a"
         )
         connection.execute(
-            "INSERT INTO failures (corpus, stage, bucket, error, reason, run_id)"
-            " VALUES ('notes', 'chunks', 3, '', '', ''), ('notes', 'chunks', 4, '', '', '')"
+            "INSERT INTO failures (corpus, stage, bucket, error, reason, run_id, generation)"
+            " VALUES ('notes', 'chunks', 3, '', '', '', 0), ('notes', 'chunks', 4, '', '', '', 0)"
         )
         connection.execute(
             "INSERT INTO pipeline_metrics SELECT 'notes', now() - a * interval '1 day', 'run',"

@@ -217,6 +217,49 @@ WHERE c.claimed_at < now() - %(young)s::interval AND NOT EXISTS (
       AND l.classid = (hashtext('rag_assets embedding claims')::bigint & 4294967295)::oid
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()));
 
+-- name: unused_judgings
+-- What was judged of the work of a recipe that no kept generation has. What is judged of documents by
+-- their own parser, or was judged lately, may be of a generation that is about to be opened. What
+-- somebody has released stays, for it speaks of a content, whatever it is made into.
+WITH retention AS MATERIALIZED (
+    SELECT corpus, CASE WHEN corpus = %(rehearsed)s THEN %(kept_for)s::interval
+                        ELSE kept_for END AS kept_for FROM corpora
+), kept AS MATERIALIZED (
+    SELECT g.corpus, g.parser, g.chunker, g.embedder
+    FROM generations g JOIN retention k USING (corpus)
+    WHERE g.state IN ('building', 'candidate', 'published', 'retired')
+       OR greatest(g.created_at, g.published_at, g.retired_at)
+          > now() - greatest(k.kept_for, %(young)s::interval)
+), judged AS (
+    SELECT corpus, stage, subject, 0 AS verdicts, NULL::timestamptz AS latest FROM judged_buckets
+    UNION ALL
+    SELECT corpus, stage, subject, 1, first_seen_at FROM verdicts WHERE NOT released
+)
+SELECT corpus, stage, subject, sum(verdicts)::integer AS verdicts
+FROM judged JOIN retention k USING (corpus)
+WHERE k.kept_for IS NOT NULL
+GROUP BY corpus, stage, subject
+HAVING coalesce(max(latest) < now() - %(young)s::interval, true)
+   AND NOT EXISTS (
+    SELECT FROM kept g
+    WHERE g.corpus = judged.corpus AND (judged.stage, judged.subject) IN (
+        ('documents', g.parser), ('chunks', g.parser || ' ' || g.chunker),
+        ('embeddings', g.parser || ' ' || g.chunker || ' ' || g.embedder)))
+   AND NOT (stage = 'documents' AND EXISTS (
+    SELECT FROM documents d
+    WHERE d.corpus = judged.corpus AND d.parser = judged.subject AND d.state <> 'deleted'))
+ORDER BY corpus, stage, subject;
+
+-- name: delete_judged
+-- Where nothing says that it was judged, whoever needs it again judges it again.
+DELETE FROM judged_buckets
+WHERE corpus = %(corpus)s AND stage = %(stage)s AND subject = %(subject)s;
+
+-- name: delete_verdicts
+-- In the same transaction, or what is wrong with a document would be forgotten for good.
+DELETE FROM verdicts
+WHERE corpus = %(corpus)s AND stage = %(stage)s AND subject = %(subject)s AND NOT released;
+
 -- name: delete_metrics
 -- Measurements of the pipeline.
 DELETE FROM pipeline_metrics

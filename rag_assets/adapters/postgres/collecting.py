@@ -34,13 +34,15 @@ class Collected:
     embeddings: int = 0
     """In a rehearsal: at least."""
     claims: int = 0
+    verdicts: int = 0
+    """Of recipes that no generation has any more."""
     busy: int = 0
     """What somebody used just then; a later collection takes it."""
     elsewhere: bool = False
     """Another one was at work: texts, chunks and vectors were left to it."""
 
     def __bool__(self) -> bool:
-        return bool(self.texts or self.chunk_sets or self.embeddings or self.claims)
+        return any((self.texts, self.chunk_sets, self.embeddings, self.claims, self.verdicts))
 
 
 class PostgresCollecting:
@@ -129,6 +131,8 @@ class _Collection:
             if model["unused"]:
                 self._take_vectors(model)
         self.collected.claims = self._execute("delete_claims").rowcount
+        if judgings := self._execute("unused_judgings").fetchall():
+            self._in_short(self._take_judgings, judgings)
 
     def rehearse(self) -> None:
         self._models = self._find_models()
@@ -144,6 +148,8 @@ class _Collection:
                 self.collected.embeddings += only_row(self._execute("count_vectors", **model))[
                     "vectors"
                 ]
+        judgings = self._execute("unused_judgings").fetchall()
+        self.collected.verdicts = sum(each["verdicts"] for each in judgings)
 
     def _unneeded(self, page: str, unneeded: str, first: Key) -> Iterator[list[Key]]:
         """Page by page of everything, each read by itself: nothing is held open meanwhile."""
@@ -154,7 +160,7 @@ class _Collection:
             if found := self._keys(unneeded, **_columns(keys)):
                 yield found
 
-    def _in_short(self, take: Callable[[list[Key]], None], keys: list[Key]) -> None:
+    def _in_short(self, take: Callable[[list[Any]], None], keys: list[Any]) -> None:
         """In a transaction in which nothing can begin to be needed; if it cannot be had, later."""
         from psycopg import errors
 
@@ -180,6 +186,15 @@ class _Collection:
         still = self._unserved(self._keys("unneeded_texts", **_columns(keys)))
         if still:
             self.collected.texts += self._execute("delete_texts", **_columns(still)).rowcount
+
+    def _take_judgings(self, judgings: list[dict[str, Any]]) -> None:
+        """A recipe that has come back meanwhile needs them, and is no longer among them."""
+        keys = ("corpus", "stage", "subject")
+        known = [tuple(each[key] for key in keys) for each in judgings]
+        for each in self._execute("unused_judgings").fetchall():
+            if tuple(each[key] for key in keys) in known:
+                self._execute("delete_judged", **each)
+                self.collected.verdicts += self._execute("delete_verdicts", **each).rowcount
 
     def _take_vectors(self, model: dict[str, Any]) -> None:
         gone = VECTORS_AT_ONCE
