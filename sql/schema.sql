@@ -164,6 +164,7 @@ CREATE TABLE chunk_sets (
     FOREIGN KEY (content_hash, parser) REFERENCES document_texts ON DELETE CASCADE
 );
 COMMENT ON TABLE chunk_sets IS 'Says that a text has been cut, written together with its chunks';
+CREATE INDEX chunk_sets_by_run ON chunk_sets (run_id);
 
 CREATE TABLE chunks (
     content_hash bytea NOT NULL,
@@ -288,6 +289,7 @@ CREATE TABLE indexed_documents (
 );
 COMMENT ON TABLE indexed_documents IS 'What each generation serves of each document, and by which run';
 CREATE INDEX indexed_documents_by_bucket ON indexed_documents (generation, bucket);
+CREATE INDEX indexed_documents_by_run ON indexed_documents (generation, run_id);
 
 CREATE TABLE index_buckets (
     generation integer NOT NULL REFERENCES generations ON DELETE CASCADE,

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
 
 import dagster as dg
 
-from rag_assets.checks.shape import corpus_check
+from rag_assets.checks.shape import corpus_check, corpus_inspection
 from rag_assets.checks.verdicts import quality_check
-from rag_assets.model import ChunkLengths, Corpus, Generation, QualityStage
+from rag_assets.model import ChunkLengths, Corpus, Generation, QualityStage, Written
 from rag_assets.resources import Platform
 
-LATELY = timedelta(days=1)
 FEW_CHARS_SHARE = 0.25
 """A chunk of several is short with less than this share of the characters it is to have."""
 SHORT_SHARE = 0.5
@@ -19,19 +17,19 @@ SHORT_SHARE = 0.5
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
-    @corpus_check(
+    @corpus_inspection(
         corpus,
         asset="chunks",
         name="characters_match",
-        description="Each chunk cut in the last day is word for word the characters of its document"
-        " that it names; `rag-assets verify` looks at all of them.",
+        description="Each new chunk is word for word the characters of its document that it names;"
+        " `stored_soundly` and `rag-assets verify` look at all of them.",
     )
-    def judge(platform: Platform) -> dg.AssetCheckResult:
+    def judge(platform: Platform, new: Written) -> dg.AssetCheckResult:
         stores = platform.stores()
         misplaced = {
             place
             for generation in stores.generations.living(corpus.name)
-            for place in stores.chunks.misplaced(generation, cut_within=LATELY)
+            for place in stores.chunks.misplaced(generation, new)
         }
         return dg.AssetCheckResult(
             passed=not misplaced,

@@ -1,19 +1,16 @@
 """Is in the index what its manifest says, and is it found?"""
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 import dagster as dg
 
-from rag_assets.checks.shape import NAMED, corpus_check, corpus_inquiry
+from rag_assets.checks.shape import NAMED, corpus_check, corpus_inquiry, corpus_inspection
 from rag_assets.indexing.planning import FEW
 from rag_assets.indexing.rebuilding import to_be_complete
 from rag_assets.installation import Verified, verified
-from rag_assets.model import Corpus, Damage, GenerationState, RunIdentity
+from rag_assets.model import Corpus, Damage, GenerationState, RunIdentity, Written
 from rag_assets.publishing import lacking
 from rag_assets.resources import Platform
-
-LATELY = timedelta(days=1)
 
 
 def build(corpus: Corpus) -> dg.AssetChecksDefinition:
@@ -48,19 +45,20 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
 
 
 def build_rows(corpus: Corpus) -> dg.AssetChecksDefinition:
-    @corpus_check(
+    @corpus_inspection(
         corpus,
         asset="vector_index",
         name="no_lost_rows",
-        description="In every bucket that was merged in the last day, each document that is served"
-        " has its rows, and no other has any.",
+        description="Of the documents in the index that are new, or no longer at the source, those"
+        " that are served have their rows, and the others have none; `stored_soundly` and"
+        " `rag-assets verify` look at all of them.",
     )
-    def judge(platform: Platform) -> dg.AssetCheckResult:
+    def judge(platform: Platform, new: Written) -> dg.AssetCheckResult:
         stores = platform.stores()
         every = [
             each
             for generation in stores.generations.living(corpus.name)
-            for each in stores.measuring.lost_rows(generation, merged_within=LATELY, limit=NAMED)
+            for each in stores.measuring.lost_rows(generation, new, limit=NAMED)
         ]
         orphans = sorted({each.doc_id for each in every if each.orphan})
         missing = sorted({each.doc_id for each in every if not each.orphan})

@@ -84,6 +84,7 @@ from rag_assets.model.progress import (
 )
 from rag_assets.model.provenance import Change, ChunkOrigin, ModelCost, Work
 from rag_assets.model.quality import (
+    EVERYTHING,
     RULES,
     ChunkLengths,
     Finding,
@@ -98,11 +99,13 @@ from rag_assets.model.quality import (
     QualityVerdict,
     Sameness,
     VerdictChanges,
+    Written,
 )
 from rag_assets.model.watching import Awaited, ChangeEvent, SourceStanding
 
 __all__ = [
     "DOCUMENT_PATTERNS",
+    "EVERYTHING",
     "HOSTED_MODELS",
     "LIVING",
     "MOVING",
@@ -203,6 +206,7 @@ __all__ = [
     "WhyWithheld",
     "WithheldDeletion",
     "Work",
+    "Written",
     "bucket_key",
     "bucket_of",
     "dimensions_of",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
@@ -151,6 +151,17 @@ class GenerationSize:
         """
         pairs = ((self.documents, self.most_documents), (self.chunks, self.most_chunks))
         return max(1 - now / max(most, 1) if most else 0.0 for now, most in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Which of the things that are stored are looked at: what these runs wrote, or what is new."""
+
+    by_runs: tuple[str, ...] | None = None
+    within: timedelta | None = None
+
+
+EVERYTHING = Written()
 
 
 @dataclass(frozen=True, slots=True)

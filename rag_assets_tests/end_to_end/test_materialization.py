@@ -18,6 +18,7 @@ from rag_assets.assets import (
     raw_documents,
     vector_index,
 )
+from rag_assets.checks.shape import lineage_of
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.materializing import RunReport, materialize
 from rag_assets.model import (
@@ -126,6 +127,58 @@ def test_a_changed_file_is_searchable_after_a_run_of_its_bucket_alone(
 
     assert did(report, "embeddings") == {"texts_embedded": 1}
     assert "carp" in asked("Who feeds the carp?", database).text
+
+
+def test_a_run_looks_at_what_it_wrote_and_a_check_alone_at_what_is_new(
+    run: Materialize,
+    folder: Path,
+    corpus: Corpus,
+    instance: dg.DagsterInstance,
+    database: DatabaseUrls,
+) -> None:
+    run()
+    with psycopg.connect(database.owner, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE rag_assets.chunks SET text = 'Other words.' WHERE text LIKE '%oven%'"
+        )
+    (folder / "garden.md").write_text("# The garden\n\nThe gardener feeds the carp on Sundays.\n")
+
+    assert "characters_match" not in failed(run())
+    assert not checked_alone(corpus, instance)
+
+    (folder / "cellar.txt").write_text("The key of the cellar has been lost since last winter.\n")
+    with psycopg.connect(database.owner, autocommit=True) as connection:
+        connection.execute(MISCOPIES)
+    assert "characters_match" in failed(run())
+
+
+MISCOPIES = """
+    CREATE FUNCTION rag_assets.miscopy() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN NEW.text := overlay(NEW.text PLACING 'XX' FROM 5); RETURN NEW; END $$;
+    CREATE TRIGGER miscopy BEFORE INSERT ON rag_assets.chunks
+    FOR EACH ROW EXECUTE FUNCTION rag_assets.miscopy();
+"""
+"""From now on, chunks are not stored as they were cut."""
+
+
+def failed(report: RunReport) -> set[str]:
+    return {check.check for check in report.checks if not check.passed}
+
+
+def checked_alone(corpus: Corpus, instance: dg.DagsterInstance) -> bool:
+    key = dg.AssetCheckKey(dg.AssetKey([corpus.name, "chunks"]), "characters_match")
+    made = corpus_definitions(corpus)
+    job = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
+    defs = dg.Definitions.merge(made, dg.Definitions(jobs=[job]))
+    done = defs.resolve_job_def("alone").execute_in_process(instance=instance)
+    [found] = done.get_asset_check_evaluations()
+    return bool(found.passed)
+
+
+def test_a_run_that_goes_on_with_another_answers_for_what_that_wrote() -> None:
+    assert lineage_of(dg.DagsterRun("notes", run_id="c")) == ("c",)
+    third = dg.DagsterRun("notes", run_id="c", parent_run_id="b", root_run_id="a")
+    assert lineage_of(third) == ("c", "b", "a")
 
 
 def test_a_rename_embeds_nothing(run: Materialize, folder: Path, database: DatabaseUrls) -> None:

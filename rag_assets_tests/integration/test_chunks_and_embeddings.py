@@ -22,6 +22,7 @@ from rag_assets.model import (
     InputKind,
     RunIdentity,
     Stage,
+    Written,
 )
 from rag_assets.ports import ProviderAnswer, Vectors
 from rag_assets.settings import DatabaseUrls
@@ -109,9 +110,10 @@ def test_a_chunk_that_does_not_stand_where_it_says_is_found(chain: Chain) -> Non
             "UPDATE rag_assets.chunks SET start_char = start_char + 1 WHERE text LIKE '%Number 3%'"
         )
     assert chain.stores.chunks.misplaced(chain.newest) == [("3.md", 0)]
-    lately = timedelta(hours=1)
-    assert chain.stores.chunks.misplaced(chain.newest, cut_within=lately) == [("3.md", 0)]
-    assert chain.stores.chunks.misplaced(chain.newest, cut_within=timedelta()) == []
+    for written in (Written(within=timedelta(hours=1)), Written(by_runs=("run-0", "run-1"))):
+        assert chain.stores.chunks.misplaced(chain.newest, written) == [("3.md", 0)]
+    for written in (Written(within=timedelta()), Written(by_runs=("run-0",))):
+        assert chain.stores.chunks.misplaced(chain.newest, written) == []
 
 
 def test_offsets_are_characters_in_the_database_too(chain: Chain, source: InMemorySource) -> None:

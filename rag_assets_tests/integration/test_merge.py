@@ -8,14 +8,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from rag_assets.adapters.postgres.index import DOCUMENTS_AT_ONCE
 from rag_assets.errors import DatabaseError, EmbeddingError
-from rag_assets.model import Corpus, DeadLetter, Generation, Stage, bucket_of
+from rag_assets.model import (
+    Corpus,
+    DeadLetter,
+    Generation,
+    RunIdentity,
+    Stage,
+    Written,
+    bucket_of,
+)
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import HashEmbedder, InMemorySource
 from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
@@ -519,6 +529,43 @@ def test_only_the_bucket_that_lost_rows_is_compared_in_whole(
     assert {bucket: each.healed for bucket, each in merged.items()} == {
         bucket: int(bucket == lost) for bucket in range(4)
     }
+
+
+def test_lost_rows_of_a_run_are_those_of_the_documents_that_it_merged(
+    chain: Chain, source: InMemorySource
+) -> None:
+    chain.run()
+    later = replace(chain, run_identity=RunIdentity("run-2", "code-1"))
+    source.contents["b.md"] = b"# B\n\nTulips.\n"
+    later.run()
+    execute(chain.urls.writer, "DELETE FROM index_1 WHERE doc_id IN ('a.md', 'b.md')")
+    assert lost(chain, by_runs=("run-2",)) == ["b.md"]
+    assert lost(chain, by_runs=("run-1", "run-2")) == ["a.md", "b.md"]
+    assert lost(chain, by_runs=("run-3",)) == []
+    assert lost(chain, within=timedelta(hours=1)) == lost(chain) == ["a.md", "b.md"]
+
+
+def test_rows_that_a_run_has_left_of_a_deleted_document_are_found(
+    chain: Chain, source: InMemorySource
+) -> None:
+    chain.run()
+    execute(
+        chain.urls.writer,
+        "INSERT INTO index_1 SELECT 'gone.md', ord, bucket, acl, text_hash, words, embedding"
+        " FROM index_1 WHERE doc_id = 'a.md'",
+    )
+    source.contents["gone.md"] = b"Soon gone."
+    later = replace(chain, run_identity=RunIdentity("run-2", "code-1"))
+    later.observe()
+    del source.contents["gone.md"]
+    later.observe()
+    assert lost(chain, by_runs=("run-2",)) == lost(chain) == ["gone.md"]
+    assert lost(chain, by_runs=("run-1",)) == []
+
+
+def lost(chain: Chain, **written: Any) -> list[str]:
+    found = chain.stores.measuring.lost_rows(chain.newest, Written(**written))
+    return [each.doc_id for each in found]
 
 
 def test_rows_of_a_document_that_waits_are_healed_as_they_were(

@@ -86,5 +86,9 @@ ALTER TABLE failures ALTER generation DROP DEFAULT;
 ALTER TABLE failures DROP CONSTRAINT failures_pkey;
 ALTER TABLE failures ADD PRIMARY KEY (corpus, stage, generation, bucket);
 
+-- What a run has written is found without a look at everything.
+CREATE INDEX chunk_sets_by_run ON chunk_sets (run_id);
+CREATE INDEX indexed_documents_by_run ON indexed_documents (generation, run_id);
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON publications, gate_verdicts, feedback TO rag_assets_writer;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;

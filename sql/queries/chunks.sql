@@ -62,14 +62,15 @@ WHERE d.corpus = %(corpus)s AND d.bucket = ANY (%(buckets)s) AND d.state = 'live
 GROUP BY d.bucket;
 
 -- name: verify_chunks
--- Chunks that do not stand in their text where they say, of all or of those cut lately: there must
--- be none.
+-- Chunks that do not stand in their text where they say, of all, of those that some runs have cut,
+-- or of those cut lately: there must be none.
 SELECT d.doc_id, c.ord FROM documents d
 JOIN document_texts t ON t.content_hash = d.content_hash AND t.parser = %(parser)s
 JOIN chunk_sets s ON s.content_hash = t.content_hash AND s.parser = t.parser
                  AND s.chunker = %(chunker)s
 JOIN chunks c ON c.content_hash = s.content_hash AND c.parser = s.parser AND c.chunker = s.chunker
 WHERE d.corpus = %(corpus)s AND d.state = 'live'
-  AND s.created_at > coalesce(now() - %(cut_within)s::interval, '-infinity')
+  AND (%(runs)s::text[] IS NULL OR s.run_id = ANY (%(runs)s))
+  AND s.created_at > coalesce(now() - %(within)s::interval, '-infinity')
   AND substr(t.text, c.start_char + 1, c.end_char - c.start_char) <> c.text
 ORDER BY d.doc_id, c.ord LIMIT 20;

@@ -44,14 +44,30 @@ SELECT doc_id, coalesce(s.chunks, 0) AS wanted, coalesce(i.found, 0) AS found,
 FROM (SELECT doc_id, chunks FROM indexed_documents
       WHERE generation = %(generation)s AND bucket IN (
           SELECT bucket FROM index_buckets WHERE generation = %(generation)s
-            AND merged_at > coalesce(now() - %(merged_within)s::interval, '-infinity'))) s
+            AND merged_at > coalesce(now() - %(within)s::interval, '-infinity'))) s
 FULL JOIN (SELECT doc_id, count(*)::integer AS found FROM {index}
            WHERE bucket IN (
                SELECT bucket FROM index_buckets WHERE generation = %(generation)s
-                 AND merged_at > coalesce(now() - %(merged_within)s::interval, '-infinity'))
+                 AND merged_at > coalesce(now() - %(within)s::interval, '-infinity'))
            GROUP BY doc_id) i USING (doc_id)
 WHERE coalesce(s.chunks, 0) <> coalesce(i.found, 0)
 ORDER BY doc_id LIMIT %(limit)s;
+
+-- name: lost_rows_of_runs
+-- The same for the documents that some runs merged, and those that they saw to be gone.
+SELECT w.doc_id, coalesce(w.chunks, 0) AS wanted, i.found, w.chunks IS NULL AS orphan
+FROM (
+    SELECT doc_id, chunks FROM indexed_documents
+    WHERE generation = %(generation)s AND run_id = ANY (%(runs)s)
+    UNION ALL
+    SELECT d.doc_id, NULL FROM documents d
+    WHERE d.corpus = %(corpus)s AND d.state = 'deleted' AND d.run_id = ANY (%(runs)s)
+      AND d.observed_at > now() - interval '1 day'
+      AND NOT EXISTS (SELECT FROM indexed_documents s
+                      WHERE s.generation = %(generation)s AND s.doc_id = d.doc_id)) w
+CROSS JOIN LATERAL (SELECT count(*)::integer AS found FROM {index} WHERE doc_id = w.doc_id) i
+WHERE coalesce(w.chunks, 0) <> i.found
+ORDER BY w.doc_id LIMIT %(limit)s;
 
 -- name: graph
 -- Whether there is one to be walked through.

@@ -2,18 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Generator, Iterator, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.adapters.postgres.documents import parsed_document
 from rag_assets.model import (
+    EVERYTHING,
     Chunk,
     ChunkSet,
     Generation,
     RunIdentity,
     StoredText,
+    Written,
 )
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ class PostgresChunks:
             return {row["bucket"]: row["chunks"] for row in rows}
 
     def misplaced(
-        self, generation: Generation, *, cut_within: timedelta | None = None
+        self, generation: Generation, written: Written = EVERYTHING
     ) -> list[tuple[str, int]]:
-        """Chunks that do not stand in their text where they say: of all, or of those cut lately."""
-        which = which_rows(generation) | {"cut_within": cut_within}
+        """Chunks that do not stand in their text where they say."""
+        which = which_rows(generation) | which_written(written)
         with connect(self._url) as connection:
             rows = connection.execute(_query("verify_chunks"), which)
             return [(row["doc_id"], row["ord"]) for row in rows]
@@ -112,6 +113,11 @@ def which_rows(generation: Generation, buckets: Sequence[int] = ()) -> dict[str,
         "embedder": generation.recipe.embedder,
         "dimensions": generation.recipe.dimensions,
     }
+
+
+def which_written(written: Written) -> dict[str, Any]:
+    runs = None if written.by_runs is None else list(written.by_runs)
+    return {"runs": runs, "within": written.within}
 
 
 def _mark(

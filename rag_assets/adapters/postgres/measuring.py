@@ -1,11 +1,10 @@
 """Measures whole generations: how large they are, what is lost of them, how well they are found."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
-from rag_assets.adapters.postgres.chunks import which_rows
+from rag_assets.adapters.postgres.chunks import which_rows, which_written
 from rag_assets.adapters.postgres.connections import connect, only_row
 from rag_assets.model import (
     ChunkLengths,
@@ -15,6 +14,7 @@ from rag_assets.model import (
     LostRows,
     RetrievalSettings,
     Sameness,
+    Written,
 )
 
 QUESTIONS = 100
@@ -44,12 +44,16 @@ class PostgresMeasuring:
             return [GenerationSize(**row) for row in rows]
 
     def lost_rows(
-        self, generation: Generation, *, merged_within: timedelta | None = None, limit: int = 50
+        self, generation: Generation, written: Written, *, limit: int = 50
     ) -> list[LostRows]:
-        """Documents that have not the rows they are to have, in buckets merged lately or in all."""
-        which = {"generation": generation.number, "merged_within": merged_within, "limit": limit}
+        """Documents that have not the rows they are to have, in the buckets written lately.
+
+        Of runs, it is the documents that they wrote: buckets are not counted.
+        """
+        which = which_rows(generation) | which_written(written) | {"limit": limit}
+        name = "lost_rows" if written.by_runs is None else "lost_rows_of_runs"
         with connect(self._url) as connection:
-            query = queries.of_generation(_query("lost_rows"), generation.number)
+            query = queries.of_generation(_query(name), generation.number)
             return [LostRows(**row) for row in connection.execute(query, which)]
 
     def recall(
