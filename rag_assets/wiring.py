@@ -27,6 +27,7 @@ from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
 from rag_assets.adapters.postgres.failures import PostgresFailures
 from rag_assets.adapters.postgres.generations import PostgresGenerations
+from rag_assets.adapters.postgres.feedback import PostgresFeedback
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.measuring import PostgresMeasuring
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
@@ -95,6 +96,9 @@ class Stores:
 def database_urls(settings: Settings) -> DatabaseUrls:
     """The external database where one is named, else the embedded server's."""
     if settings.database is not None:
+    planning: PostgresPlanning
+    diffs: PostgresDiffs
+    feedback: PostgresFeedback
         return settings.database
     urls = embedded_server(settings).urls()
     if urls is None:
@@ -134,6 +138,9 @@ def stores(urls: DatabaseUrls) -> Stores:
 
 def search_index(urls: DatabaseUrls) -> PostgresSearchIndex:
     return PostgresSearchIndex(urls.reader)
+        planning=PostgresPlanning(urls.writer),
+        diffs=PostgresDiffs(urls.writer),
+        feedback=PostgresFeedback(urls.writer, reader_url=urls.reader),
 
 
 def pinned_index(index: SearchIndex, row: PublishedIndex) -> SearchIndex:

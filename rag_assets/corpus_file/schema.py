@@ -351,7 +351,8 @@ class UpkeepAttributes(Attributes):
     )
     keep_logs_days: Days = Field(
         default=_UPKEEP.keep_logs_days,
-        description="Days for which measurements, and the scores of earlier contents, are kept.",
+        description="Days for which measurements, feedback, and the scores of earlier contents, are"
+        " kept.",
     )
 
 

@@ -367,13 +367,18 @@ def test_logs_go_after_their_time_and_the_last_measurement_of_a_generation_stays
             "INSERT INTO pipeline_metrics SELECT 'notes', now() - a * interval '1 day', 'run',"
             " 1, 1, 0, 0, 0, 0, 0 FROM unnest(ARRAY[1, 100, 200]) a"
         )
+        connection.execute(
+            "INSERT INTO feedback (corpus, given_at, question, helpful)"
+            " SELECT 'notes', now() - a * interval '1 day', '?', true"
+            " FROM unnest(ARRAY[1, 100, 200, 300]) a"
+        )
     gone = collecting(chain.urls).collect_logs("notes", timedelta(days=90))
     left = {
         table: value(chain.urls.writer, f"SELECT count(*) FROM {table}")
-        for table in ("index_sizes", "evaluations", "failures", "pipeline_metrics")
+        for table in ("index_sizes", "evaluations", "failures", "pipeline_metrics", "feedback")
     }
-    assert gone == 1 + 2 + 1 + 2
-    assert left == {"index_sizes": 1, "evaluations": 1, "failures": 1, "pipeline_metrics": 1}
+    assert gone == 1 + 2 + 1 + 2 + 3
+    assert left == dict.fromkeys(left, 1)
     assert collecting(chain.urls).collect_logs("other", timedelta()) == 0
 
 

@@ -11,14 +11,21 @@ import pytest
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.erasing import PostgresErasing
-from rag_assets.errors import ConfigurationError, RagAssetsError, StaleRunError
+from rag_assets.errors import (
+    ConfigurationError,
+    RagAssetsError,
+    StaleRunError,
+    UnknownDocumentError,
+)
 from rag_assets.indexing.chunking import cut
 from rag_assets.model import (
     Chunk,
     ChunkingSettings,
     Corpus,
     ParsedDocument,
+    QuestionScore,
     Receipt,
+    Scores,
     SourceObject,
     bucket_of,
 )
@@ -113,6 +120,9 @@ def test_the_receipt_counts_what_was_taken_away(chain: Chain) -> None:
         "verdicts": 0,
         "hints": 0,
         "withheld_deletions": 0,
+        "feedback": 0,
+        "evaluation_results": 0,
+        "gate_verdicts": 0,
         "document_texts": 2,
         "chunk_sets": 3,
         "chunks": 3,
@@ -123,6 +133,61 @@ def test_the_receipt_counts_what_was_taken_away(chain: Chain) -> None:
         "postings_1": 4,
         "postings_2": 4,
     }
+
+
+def test_what_was_said_of_it_and_what_was_asked_of_it_is_erased_too(chain: Chain) -> None:
+    feedback, generation = chain.stores.feedback, chain.living[0]
+    for passage in (("secret.md", 0), ("1.md", 0), None):
+        feedback.give(
+            generation, "Whose is it?", helpful=True, passage=passage, principals=("everyone",)
+        )
+    chain.stores.evaluations.add(
+        Scores(
+            generation.number,
+            "generated@1",
+            (QuestionScore("secret.md#0", {}), QuestionScore("secret.md.old#0", {})),
+        ),
+        content="c",
+        run=RUN,
+    )
+    receipt = erase(chain)
+    taken = {table: receipt.erased[table] for table in ("feedback", "evaluation_results")}
+    assert taken == {"feedback": 1, "evaluation_results": 1}
+    assert receipt.remaining == 0
+    assert [each.doc_id for each in feedback.given("notes")] == ["1.md", None]
+    assert mentions(chain, "secret") == {"evaluation_results"}
+    assert any("Golden sets" in each for each in receipt.unreached)
+
+
+def test_who_speaks_of_a_passage_while_it_is_erased_comes_before_or_not_at_all(
+    chain: Chain,
+) -> None:
+    """Nothing of it is left: the erasure waits for what is said, and it for the erasure."""
+    feedback, generation = chain.stores.feedback, chain.living[0]
+
+    def say() -> bool:
+        with suppress(UnknownDocumentError):
+            feedback.give(
+                generation,
+                "Whose?",
+                helpful=True,
+                passage=("secret.md", 0),
+                principals=("everyone",),
+            )
+            return True
+        return False
+
+    with ThreadPoolExecutor(4) as pool:
+        with holding_up(chain.urls, "feedback") as waiting:
+            said = [pool.submit(say) for _ in range(2)]
+            wait_until(waiting)
+            receipt = pool.submit(erase, chain)
+            said.append(pool.submit(say))
+        kept = sum(each.result(30) for each in said)
+        assert receipt.result(30).erased["feedback"] == kept
+    assert receipt.result().remaining == 0
+    assert not say()
+    assert nowhere(chain)
 
 
 def test_the_proof_can_be_run_by_anyone_and_finds_what_is_left(chain: Chain) -> None:

@@ -300,6 +300,11 @@ ORDER BY s.relname;
 -- A large table takes its time.
 SELECT set_config('statement_timeout', '0', false);
 
+-- name: delete_feedback
+-- What was said of answers: what is to be kept of it is in a golden set by now.
+DELETE FROM feedback
+WHERE corpus = %(corpus)s AND given_at < now() - %(kept_logs)s::interval;
+
 -- name: vacuum
 -- Deleted rows leave the files of their table, and what is in it is counted. A table that somebody
 -- locks is left for the next time.

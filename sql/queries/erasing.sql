@@ -117,6 +117,23 @@ DELETE FROM hints WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
 -- That its deletion was not believed.
 DELETE FROM withheld_deletions WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
 
+-- name: erase_feedback
+-- What was said of its passages, which are quoted there. After what is served of it: who was just
+-- saying something of it has ended, and nobody begins.
+DELETE FROM feedback WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
+
+-- name: erase_scores
+-- What a question that was made of it scored: such a question has its id for a name.
+DELETE FROM evaluation_results r USING generations g
+WHERE g.generation = r.generation AND g.corpus = %(corpus)s AND r.golden_set LIKE 'generated@%%'
+  AND left(r.question_id, length(%(doc_id)s) + 1) IN (%(doc_id)s || '#', %(doc_id)s || '@');
+
+-- name: erase_gate_verdicts
+-- Verdicts that name such a question; what they judged is there no longer.
+DELETE FROM gate_verdicts j USING generations g
+WHERE g.generation = j.generation AND g.corpus = %(corpus)s AND j.golden_set LIKE 'generated@%%'
+  AND strpos(to_jsonb(j)::text, btrim(to_jsonb(%(doc_id)s::text)::text, '"')) > 0;
+
 -- name: unused_texts
 -- Texts that no document has or had any more. Whoever is cutting one has ended, and nobody begins.
 SELECT t.content_hash FROM document_texts t
@@ -163,6 +180,16 @@ SELECT (SELECT count(*) FROM rag_assets.documents
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
      + (SELECT count(*) FROM rag_assets.withheld_deletions
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
+     + (SELECT count(*) FROM rag_assets.feedback
+        WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
+     + (SELECT count(*) FROM rag_assets.evaluation_results r
+        JOIN rag_assets.generations g USING (generation)
+        WHERE g.corpus = %(corpus)s AND r.golden_set LIKE 'generated@%%'
+          AND left(r.question_id, length(%(doc_id)s) + 1) IN (%(doc_id)s || '#', %(doc_id)s || '@'))
+     + (SELECT count(*) FROM rag_assets.gate_verdicts j
+        JOIN rag_assets.generations g USING (generation)
+        WHERE g.corpus = %(corpus)s AND j.golden_set LIKE 'generated@%%'
+          AND strpos(to_jsonb(j)::text, btrim(to_jsonb(%(doc_id)s::text)::text, '"')) > 0)
      + (SELECT count(*) FROM rag_assets.document_texts WHERE content_hash = ANY (%(unused)s::bytea[]))
      + (SELECT count(*) FROM rag_assets.chunk_sets WHERE content_hash = ANY (%(unused)s::bytea[]))
      + (SELECT count(*) FROM rag_assets.chunks WHERE content_hash = ANY (%(unused)s::bytea[]))

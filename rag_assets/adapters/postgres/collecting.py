@@ -21,7 +21,13 @@ AT_ONCE = 500
 """How many chunk sets or texts go in one transaction: it must be short."""
 VECTORS_AT_ONCE = 2000
 
-_LOGS = ("delete_metrics", "delete_sizes", "delete_scores", "delete_failures")
+_LOGS = (
+    "delete_metrics",
+    "delete_sizes",
+    "delete_scores",
+    "delete_failures",
+    "delete_feedback",
+)
 
 
 @dataclass(slots=True)

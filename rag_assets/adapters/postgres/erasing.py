@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 BACKUPS = (
     "Backups made before still hold it; restoring one brings it back, unless it is erased again."
 )
-PROVIDERS = "Providers of embedding models may have logged the texts they were sent."
+PROVIDERS = "Providers of models may have logged the texts they were sent."
+GOLDEN_SETS = "Golden sets are files of yours, and may quote it."
 EVENTS = "Dagster's event log and the data docs of earlier runs may name the id."
 JOURNALS = (
     "The server's write-ahead log and its replicas hold what was deleted until they are recycled."
 )
 SOURCE = "Its source still has it, for all that is known here; the id is only ignored."
+UNREACHED = (SOURCE, BACKUPS, GOLDEN_SETS, PROVIDERS, EVENTS, JOURNALS)
 UNCLEANED = (
     "Deleted rows stay in the files of {tables} until these tables are vacuumed:"
     " their owner can run VACUUM, autovacuum will in time."
@@ -58,7 +60,7 @@ class PostgresErasing:
             duplicates=erasure.duplicates,
             proof=proof,
             remaining=remaining,
-            unreached=(SOURCE, BACKUPS, PROVIDERS, EVENTS, JOURNALS, *self._clean(erasure.erased)),
+            unreached=(*UNREACHED, *self._clean(erasure.erased)),
         )
 
     def corpora_with(self, doc_id: str) -> list[str]:
@@ -166,6 +168,9 @@ class _Erasure:
         self._count("verdicts", self._run("erase_verdicts").rowcount)
         self._count("hints", self._run("erase_hints").rowcount)
         self._count("withheld_deletions", self._run("erase_withheld").rowcount)
+        self._count("feedback", self._run("erase_feedback").rowcount)
+        self._count("evaluation_results", self._run("erase_scores").rowcount)
+        self._count("gate_verdicts", self._run("erase_gate_verdicts").rowcount)
         rows = self._run("duplicates")
         self.duplicates = tuple((row["corpus"], row["doc_id"]) for row in rows)
 
