@@ -287,5 +287,5 @@ class Publisher:
                 answer=partial(pipeline.answer, **how),
                 generation=generation.number,
                 golden_set=golden_set,
-            )
                 clock=SystemClock(),
+            )

@@ -26,8 +26,8 @@ from rag_assets.adapters.postgres.erasing import PostgresErasing
 from rag_assets.adapters.postgres.evaluations import PostgresEvaluations
 from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
 from rag_assets.adapters.postgres.failures import PostgresFailures
-from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.feedback import PostgresFeedback
+from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.measuring import PostgresMeasuring
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
@@ -91,14 +91,12 @@ class Stores:
     waiting: PostgresWaiting
     sources: PostgresSources
     provenance: PostgresProvenance
+    feedback: PostgresFeedback
 
 
 def database_urls(settings: Settings) -> DatabaseUrls:
     """The external database where one is named, else the embedded server's."""
     if settings.database is not None:
-    planning: PostgresPlanning
-    diffs: PostgresDiffs
-    feedback: PostgresFeedback
         return settings.database
     urls = embedded_server(settings).urls()
     if urls is None:
@@ -133,14 +131,12 @@ def stores(urls: DatabaseUrls) -> Stores:
         waiting=PostgresWaiting(urls.writer),
         sources=PostgresSources(urls.writer),
         provenance=PostgresProvenance(urls.writer),
+        feedback=PostgresFeedback(urls.writer, reader_url=urls.reader),
     )
 
 
 def search_index(urls: DatabaseUrls) -> PostgresSearchIndex:
     return PostgresSearchIndex(urls.reader)
-        planning=PostgresPlanning(urls.writer),
-        diffs=PostgresDiffs(urls.writer),
-        feedback=PostgresFeedback(urls.writer, reader_url=urls.reader),
 
 
 def pinned_index(index: SearchIndex, row: PublishedIndex) -> SearchIndex:

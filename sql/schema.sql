@@ -350,9 +350,9 @@ CREATE TABLE evaluation_results (
     content     text NOT NULL,
     question_id text NOT NULL,
     metrics     jsonb NOT NULL,
+    search_ms   real, -- how long its search took then; no score
     PRIMARY KEY (generation, golden_set, content, question_id),
     FOREIGN KEY (generation, golden_set, content) REFERENCES evaluations ON DELETE CASCADE
-    search_ms   real, -- how long its search took then; no score
 );
 COMMENT ON TABLE evaluation_results IS 'The scores question by question';
 

@@ -288,6 +288,11 @@ DELETE FROM failures f USING corpora k
 WHERE f.corpus = %(corpus)s AND k.corpus = f.corpus
   AND (f.bucket >= k.buckets OR f.last_at < now() - %(kept_logs)s::interval);
 
+-- name: delete_feedback
+-- What was said of answers: what is to be kept of it is in a golden set by now.
+DELETE FROM feedback
+WHERE corpus = %(corpus)s AND given_at < now() - %(kept_logs)s::interval;
+
 -- name: worn_tables
 -- Where much was written since the last time, of those that this role may clean.
 SELECT s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
@@ -299,11 +304,6 @@ ORDER BY s.relname;
 -- name: settle_vacuuming
 -- A large table takes its time.
 SELECT set_config('statement_timeout', '0', false);
-
--- name: delete_feedback
--- What was said of answers: what is to be kept of it is in a golden set by now.
-DELETE FROM feedback
-WHERE corpus = %(corpus)s AND given_at < now() - %(kept_logs)s::interval;
 
 -- name: vacuum
 -- Deleted rows leave the files of their table, and what is in it is counted. A table that somebody
