@@ -52,6 +52,11 @@ def test_durability_is_on_unless_it_is_given_up_by_name() -> None:
         assert settings(durable=False)[name] == "off"
 
 
+def test_only_a_server_that_is_thrown_away_makes_passwords_cheap_to_try() -> None:
+    assert "scram_iterations" not in settings()
+    assert settings(durable=False)["scram_iterations"] == "1"
+
+
 def test_a_folder_is_quoted_as_an_item_of_a_list_and_as_a_value() -> None:
     quoted = settings(folder=Path('/it\'s "my" back\\slash'))["unix_socket_directories"]
     item = r'"/it' + "''" + r's ""my"" back\\slash"'

@@ -37,7 +37,10 @@ _FIXED = {
     "max_wal_size": "'2GB'",
 }
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-_FLEETING = dict.fromkeys(_DURABLE, "off") | {"autovacuum_naptime": "'10min'"}
+_FLEETING = dict.fromkeys(_DURABLE, "off") | {
+    "autovacuum_naptime": "'10min'",
+    "scram_iterations": "1",  # 4096 are most of what a connection costs
+}
 
 
 def configuration(
