@@ -34,7 +34,7 @@ from rag_assets.model import (
     WithheldDeletion,
 )
 from rag_assets.operations.alerting import trial
-from rag_assets.operations.doctor import Finding, examine
+from rag_assets.operations.doctor import Finding, alert_variables, examine
 from rag_assets.ports import AlertChannel
 from rag_assets.settings import DatabaseUrls, Settings
 
@@ -186,6 +186,7 @@ def examined(settings: Settings) -> list[Finding]:
             "database": lambda: _answering_database(settings),
             "schema": lambda: _current_schema(settings),
             "Dagster": dagster_of(settings).examine,
+            "alerts": lambda: alert_variables(valid_corpora(settings), os.environ),
         },
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from rag_assets.checks.shape import NAMED, corpus_check, corpus_inquiry, corpus_inspection
-from rag_assets.indexing.planning import FEW
+from rag_assets.indexing.quality import fallen
 from rag_assets.indexing.rebuilding import to_be_complete
 from rag_assets.installation import Verified, verified
 from rag_assets.model import Corpus, Damage, GenerationState, RunIdentity, Written
@@ -82,15 +82,14 @@ def build_drop(corpus: Corpus) -> dg.AssetChecksDefinition:
     )
     def judge(platform: Platform) -> dg.AssetCheckResult:
         sizes = platform.stores().measuring.sizes(corpus.name)
-        most = corpus.quality.max_drop
-        fallen = [each for each in sizes if each.drop > most and each.lost > FEW]
+        lost = fallen(sizes, corpus.quality)
         told = "; ".join(
             f"generation {each.generation} fell to {each.documents} documents and {each.chunks}"
             f" chunks, from {each.most_documents} and {each.most_chunks}"
-            for each in fallen
+            for each in lost
         )
         return dg.AssetCheckResult(
-            passed=not fallen,
+            passed=not lost,
             metadata={
                 "drop": {str(each.generation): round(each.drop, 4) for each in sizes},
                 "chunks": {str(each.generation): each.chunks for each in sizes},

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.indexing.chunking import MarkdownChunker
+from rag_assets.indexing.planning import FEW
 from rag_assets.model import (
     RULES,
     ChunkingSettings,
     EmbedderIdentity,
     Finding,
+    GenerationSize,
     Judging,
     KnownVerdict,
     QualitySettings,
@@ -120,6 +122,17 @@ def _norms(embedder: str) -> tuple[float, float]:
     if identity is not None and identity.base_url:
         return ANY_NORM
     return UNIT_NORM if embedder.partition(":")[0] in UNIT_PROVIDERS else ANY_NORM
+
+
+def fallen(sizes: Iterable[GenerationSize], settings: QualitySettings) -> list[GenerationSize]:
+    """Those that have lost too much at once; a few are no drop, whatever share of all they are.
+
+    >>> small = GenerationSize(1, documents=1, chunks=1, most_documents=5, most_chunks=5)
+    >>> large = GenerationSize(2, documents=50, chunks=90, most_documents=90, most_chunks=99)
+    >>> [each.generation for each in fallen([small, large], QualitySettings(max_drop=0.3))]
+    [2]
+    """
+    return [each for each in sizes if each.drop > settings.max_drop and each.lost > FEW]
 
 
 def verdict_changes(

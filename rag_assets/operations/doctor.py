@@ -4,11 +4,13 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag_assets.errors import RagAssetsError
+from rag_assets.errors import ConfigurationError, RagAssetsError
+from rag_assets.model import Corpus
+from rag_assets.settings import Secret
 
 Look = Callable[[], str]
 """Says what it found; raises a RagAssetsError, with what to do, where something is wrong."""
@@ -85,6 +87,30 @@ def disk_space(home: Path, free_bytes: int) -> Finding:
         detail=f"{free_bytes / 1024**3:.1f} GB free for {home}",
         remedy="" if enough else "Make room, or name another folder with RAG_ASSETS_HOME.",
     )
+
+
+def alert_variables(corpora: Sequence[Corpus], environ: Mapping[str, str]) -> str:
+    """Whether all is set that alerts need; otherwise the first one fails to be told.
+
+    >>> alert_variables([], {})
+    'no corpus names anybody who is to be told'
+    """
+    missing: dict[str, list[str]] = {}
+    for corpus in corpora:
+        for variable in corpus.alerts.variables:
+            if Secret.from_environment(variable, environ) is None:
+                missing.setdefault(variable, []).append(corpus.name)
+    if missing:
+        told = "; ".join(f"{name} (of {', '.join(of)})" for name, of in missing.items())
+        raise ConfigurationError(
+            f"Alerts need variables that are not set here: {told}. Set each, or the same name with"
+            " _FILE behind it, here and in the environment of Dagster's daemon and code server."
+            " Then try `rag-assets alerts test`."
+        )
+    wanted = [corpus.name for corpus in corpora if corpus.alerts.wanted]
+    if not wanted:
+        return "no corpus names anybody who is to be told"
+    return f"all variables are set for {', '.join(wanted)}; `rag-assets alerts test` tries them"
 
 
 def _home_to_be_made(home: Path) -> Finding:

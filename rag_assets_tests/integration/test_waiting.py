@@ -100,7 +100,7 @@ def test_a_first_build_comes_forward_with_whatever_is_made_for_it(
         [],
         np.zeros((0, chain.newest.recipe.dimensions), np.float32),
         RUN,
-        spent=Spent(requests=1, texts=1, tokens=70),
+        spent={1: Spent(requests=1, texts=1, tokens=70)},
     )
 
     def idle(*, but_for: str = "") -> float:
@@ -360,7 +360,7 @@ def test_the_pipeline_is_measured(chain: Chain, source: InMemorySource) -> None:
         [],
         np.zeros((0, chain.newest.recipe.dimensions), np.float32),
         RUN,
-        spent=Spent(requests=1, texts=1, tokens=70),
+        spent={1: Spent(requests=1, texts=1, tokens=70)},
     )
     age(chain, "indexed_documents", "merged_at", _1=1, _2=1)
     found = waiting.measure("notes", backlog(chain))

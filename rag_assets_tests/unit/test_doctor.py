@@ -1,7 +1,41 @@
 from pathlib import Path
 
-from rag_assets.errors import DatabaseError
-from rag_assets.operations.doctor import Finding, disk_space, examine, home_folder
+import pytest
+
+from rag_assets.errors import ConfigurationError, DatabaseError
+from rag_assets.model import AlertSettings, Corpus, LocalFilesSettings
+from rag_assets.operations.doctor import (
+    Finding,
+    alert_variables,
+    disk_space,
+    examine,
+    home_folder,
+)
+
+
+def corpus(name: str, alerts: AlertSettings) -> Corpus:
+    return Corpus(name, LocalFilesSettings("documents"), alerts=alerts)
+
+
+def test_a_variable_that_an_alert_needs_and_nobody_has_set_is_told_with_its_corpora(
+    tmp_path: Path,
+) -> None:
+    both = AlertSettings(slack_webhook_env="SLACK", webhook_url_env="HOOK", webhook_secret_env="S")
+    corpora = [
+        corpus("notes", both),
+        corpus("quiet", AlertSettings()),
+        corpus("letters", AlertSettings(slack_webhook_env="SLACK")),
+    ]
+    with pytest.raises(ConfigurationError) as refused:
+        alert_variables(corpora, {"HOOK": "https://hook.example.com/canary", "SLACK": " "})
+    assert "not set here: SLACK (of notes, letters); S (of notes). Set each" in str(refused.value)
+
+    address, there = tmp_path / "slack", {"HOOK": "https://hook.example.com", "S": "s"}
+    with pytest.raises(ConfigurationError, match="SLACK_FILE"):
+        alert_variables(corpora, {**there, "SLACK_FILE": str(address)})
+    address.write_text("https://hooks.example.com/canary\n")
+    said = alert_variables(corpora, {**there, "SLACK_FILE": str(address)})
+    assert said.startswith("all variables are set for notes, letters;")
 
 
 def test_a_private_folder_of_our_own_is_well(tmp_path: Path) -> None:

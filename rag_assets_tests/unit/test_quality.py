@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from rag_assets.indexing.merging import merge_plan
-from rag_assets.indexing.quality import judgings, verdict_changes
+from rag_assets.indexing.quality import fallen, judgings, verdict_changes
 from rag_assets.model import (
     RULES,
     Comparison,
@@ -158,3 +158,20 @@ def test_the_drop_is_of_documents_or_of_chunks_whichever_is_greater(
     size: GenerationSize, drop: float
 ) -> None:
     assert size.drop == pytest.approx(drop)
+
+
+@pytest.mark.parametrize(
+    ("documents", "chunks", "is_told"),
+    [(71, 100, False), (69, 100, True), (100, 69, True), (100, 100, False)],
+)
+def test_a_generation_has_fallen_that_lost_more_than_the_settings_allow(
+    documents: int, chunks: int, is_told: bool
+) -> None:
+    size = GenerationSize(1, documents, chunks, 100, 100)
+    assert fallen([size], QualitySettings(max_drop=0.3)) == [size] * is_told
+
+
+def test_a_few_that_are_gone_are_no_drop_whatever_share_they_are() -> None:
+    assert fallen([GenerationSize(1, 0, 2, 10, 12)], QualitySettings(max_drop=0.1)) == []
+    lost = GenerationSize(1, 0, 1, 11, 12)
+    assert fallen([lost], QualitySettings(max_drop=0.1)) == [lost]
