@@ -159,6 +159,24 @@ def test_what_is_new_in_the_schema_is_filled_for_old_rows(
         assert value(empty.writer, f"SELECT count(*) FROM {damaged}") == 0, damaged
 
 
+def test_a_failure_of_one_generation_is_told_from_one_of_the_stage(empty: DatabaseUrls) -> None:
+    [before] = [release for release in RELEASES if name(release) == "schema_0003"]
+    brought_back(empty, before)
+    with psycopg.connect(empty.owner) as connection:
+        connection.execute(
+            "INSERT INTO rag_assets.failures (corpus, stage, bucket, error, reason, run_id)"
+            " SELECT corpus, stage, 3, 'E', '', 'r' FROM rag_assets.corpora,"
+            " unnest(ARRAY['embeddings', 'embeddings of generation 12', 'chunks']) stage"
+        )
+    migrations.migrate(empty)
+    query = "SELECT stage, generation, bucket FROM failures WHERE bucket = 3 ORDER BY 1, 2"
+    assert [tuple(row.values()) for row in rows(empty.writer, query)] == [
+        ("chunks", 0, 3),
+        ("embeddings", 0, 3),
+        ("embeddings", 12, 3),
+    ]
+
+
 # --- what happens meanwhile --------------------------------------------------------------------
 
 

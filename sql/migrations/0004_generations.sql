@@ -79,11 +79,11 @@ ALTER TABLE costs ADD PRIMARY KEY (run_id, corpus, bucket, generation, stage, mo
 COMMENT ON TABLE costs IS 'What each run asked of each model for each bucket and generation, and its price in US dollars where one is known';
 
 ALTER TABLE failures ADD generation integer NOT NULL DEFAULT 0; -- 0: of the stage as a whole
+ALTER TABLE failures DROP CONSTRAINT failures_pkey;
 UPDATE failures SET stage = split_part(stage, ' of generation ', 1),
                     generation = split_part(stage, ' of generation ', 2)::integer
 WHERE stage LIKE '% of generation %';
 ALTER TABLE failures ALTER generation DROP DEFAULT;
-ALTER TABLE failures DROP CONSTRAINT failures_pkey;
 ALTER TABLE failures ADD PRIMARY KEY (corpus, stage, generation, bucket);
 
 -- What a run has written is found without a look at everything.
