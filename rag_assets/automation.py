@@ -12,15 +12,14 @@ import json
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 from dagster import AutomationCondition as When
 
-from rag_assets.indexing.rebuilding import RebuildWindow, window_of
 from rag_assets.model import Corpus
-from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG
+from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG, key_of
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset
@@ -39,8 +38,8 @@ RANGE_END = "dagster/asset_partition_range_end"
 LONGEST_WAIT_S = 86_400.0
 CANCELLED = 0
 """In place of a number of runs."""
-BEFORE_A_REBUILD = timedelta(minutes=20)
-"""A window that has just opened is left to the schedule, which runs all of it at once."""
+BESIDE = "candidate_index"
+"""What is made by a job of its own: it may be missing, stale or at work for weeks."""
 ENDED = frozenset(
     {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 )
@@ -51,22 +50,27 @@ def repair_condition(corpus: Corpus) -> dg.AutomationCondition[Any] | None:
 
     The first look of all does nothing: filling an empty index belongs to the sensor of the source.
     """
-    settings = corpus.automation
+    settings, beside = corpus.automation, key_of(corpus, BESIDE)
     if not settings.repair:
         return None
     wrong = (
         When.missing()
         | When.execution_failed()
         | (When.freshness_failed() & NotSince(timedelta(hours=corpus.freshness.fail_after_h)))
-        | Stale(window_of(settings))  # the dearest question, so it comes last
+        | Stale(beside)  # the dearest question, so it comes last
     )
+    ignored = dg.AssetSelection.assets(beside)
     may_be_tried = MayBeTried(settings.attempts, settings.retry_after_s)
     return (
         ~When.initial_evaluation()
         & ~When.in_progress()
-        & ~When.any_deps_in_progress()
-        & ~When.any_deps_match(When.missing() & ~Requested()).with_label("any_deps_missing")
-        & ~When.any_deps_match(_blocked() & ~Requested()).with_label("any_deps_blocked")
+        & ~When.any_deps_in_progress().ignore(ignored)
+        & ~When.any_deps_match(When.missing() & ~Requested())
+        .ignore(ignored)
+        .with_label("any_deps_missing")
+        & ~When.any_deps_match(_blocked() & ~Requested())
+        .ignore(ignored)
+        .with_label("any_deps_blocked")
         & (When.any_deps_match(Requested()) | (may_be_tried & wrong))
     ).with_label("repair")
 
@@ -76,7 +80,8 @@ def repair_sensor(corpus: Corpus) -> "RepairSensor | None":
         return None
     return RepairSensor(
         f"{corpus.name}_repair",
-        target=dg.AssetSelection.groups(corpus.name),
+        target=dg.AssetSelection.groups(corpus.name)
+        - dg.AssetSelection.assets(key_of(corpus, BESIDE)),
         description=f"Materializes what is missing, stale or overdue of {corpus.name}, and tries"
         " again what has failed, ever more slowly.",
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -141,38 +146,34 @@ class NotSince(dg.AutomationCondition[dg.AssetKey]):
 class Stale(dg.AutomationCondition[dg.AssetKey]):
     """Made by other code, or from other data, than there is today.
 
-    Outside the window other code alone is no reason, for another recipe embeds everything anew.
     What was found fresh is not asked about again until it, or what it is made from, changes.
     """
 
-    window: RebuildWindow | None = None
+    ignored: dg.AssetKey | None = None
+    """What may change without anything being made from it anew."""
 
     @property
     def name(self) -> str:
         return "stale"
 
     def evaluate(self, context: Context) -> Result:
-        code_counts = self._code_counts(context.evaluation_time)
-        seen = self._seen(context, code_counts)
+        seen = self._seen(context)
         known = json.loads(context.cursor or "{}")
         fresh = set(known["fresh"]) if known.get("seen") == seen else set()
         asked = _partitions(context.candidate_subset) - fresh
-        stale = _stale(context, asked, code_counts=code_counts) if asked else set()
+        stale = _stale(context, asked, ignored=self.ignored) if asked else set()
         cursor = json.dumps({"seen": seen, "fresh": sorted(fresh | asked - stale, key=str)})
         return dg.AutomationResult(context, _subset(context, stale), cursor=cursor)
 
-    def _code_counts(self, now: datetime) -> bool:
-        if self.window is None:
-            return True
-        return all(self.window.ends_at(at) for at in (now, now - BEFORE_A_REBUILD))
-
-    def _seen(self, context: Context, code_counts: bool) -> list[Any]:
+    def _seen(self, context: Context) -> list[Any]:
         """All that the answer depends on, read before it is asked for."""
         node = context.asset_graph.get(context.key)
-        keys = sorted({context.key, *node.parent_keys}, key=dg.AssetKey.to_user_string)
+        keys = sorted(
+            {context.key, *node.parent_keys} - {self.ignored}, key=dg.AssetKey.to_user_string
+        )
         latest = [_last_materialization(context, key) for key in keys]
         return [
-            *(node.code_version, code_counts),
+            node.code_version,
             *(key.to_user_string() for key in keys),
             *(each.storage_id if each else None for each in latest),
         ]
@@ -297,12 +298,9 @@ def _subset(context: Context, partitions: Collection[Partition]) -> Subset:
 
 
 def _stale(
-    context: Context, partitions: Collection[Partition], *, code_counts: bool
+    context: Context, partitions: Collection[Partition], *, ignored: dg.AssetKey | None
 ) -> set[Partition]:
-    from dagster._core.definitions.data_version import (
-        CachingStaleStatusResolver,
-        StaleCauseCategory,
-    )
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
 
     view = context.asset_graph_view
     resolver = CachingStaleStatusResolver(view.instance, view.asset_graph, loading_context=view)
@@ -310,7 +308,7 @@ def _stale(
         partition
         for partition in partitions
         if any(
-            code_counts or cause.category is not StaleCauseCategory.CODE
+            cause.dependency is None or cause.dependency_asset_key != ignored
             for cause in resolver.get_stale_causes(context.key, partition)
         )
     }

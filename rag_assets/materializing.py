@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,10 @@ import dagster as dg
 import psutil
 
 from rag_assets.adapters.home_folder import HomeFolder
-from rag_assets.components.corpus import corpus_definitions
+from rag_assets.components.corpus import PLATFORM, corpus_definitions
 from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
-from rag_assets.resources import WAIT_TAG
+from rag_assets.resources import RECIPE_TAG, WAIT_TAG
 
 PROCESS = "rag_assets/process"
 """The tag of a run that names the process which does it."""
@@ -66,6 +66,21 @@ class RunReport:
         """Those that make the run a failure, though it went on to its end."""
         return [check for check in self.checks if not check.passed and not check.warning]
 
+    def followed_by(self, later: "RunReport") -> "RunReport":
+        """Both as one: what the later run found out about an asset or a check stands."""
+        again = {(check.asset, check.check) for check in later.checks}
+        return RunReport(
+            run_id=later.run_id,
+            assets=[*self.assets, *later.assets],
+            checks=[
+                *(each for each in self.checks if (each.asset, each.check) not in again),
+                *later.checks,
+            ],
+            scores=later.scores or self.scores,
+            failure=later.failure,
+            interrupted=later.interrupted,
+        )
+
     @property
     def did_nothing(self) -> bool:
         """Whether every asset found everything as it should be."""
@@ -83,13 +98,37 @@ def materialize(
     on_start: Callable[[str], None] = lambda _: None,
     on_asset: Callable[[AssetDone], None] = lambda _: None,
 ) -> RunReport:
-    """One run over a range of buckets, recorded in the instance."""
+    """One run over a range of buckets, recorded in the instance.
+
+    After one over all of them, another where an index is to be built beside the one that is read.
+    """
     _end_killed_runs(instance)
+    how: dict[str, Any] = {"instance": instance, "on_start": on_start, "on_asset": on_asset}
+    report = _run(corpus, corpus.name, buckets, **how)
+    if report.failure or len(buckets) < corpus.buckets:
+        return report
+    builder = PLATFORM.builder(corpus)
+    if not builder.wanted(by_hand=True):
+        return report
+    tags = {RECIPE_TAG: builder.recipe.fingerprint}
+    return report.followed_by(_run(corpus, f"{corpus.name}_candidate", buckets, **how, tags=tags))
+
+
+def _run(
+    corpus: Corpus,
+    job: str,
+    buckets: Sequence[int],
+    *,
+    instance: dg.DagsterInstance,
+    on_start: Callable[[str], None],
+    on_asset: Callable[[AssetDone], None],
+    tags: Mapping[str, str] | None = None,
+) -> RunReport:
     follower = _Follower(corpus, on_start, on_asset)
     watched = dg.Definitions.merge(
         corpus_definitions(corpus), dg.Definitions(loggers={"follower": follower.definition()})
     )
-    result = watched.resolve_job_def(corpus.name).execute_in_process(
+    result = watched.resolve_job_def(job).execute_in_process(
         instance=instance,
         raise_on_error=False,
         run_config={"loggers": {"follower": {}}},
@@ -98,6 +137,7 @@ def materialize(
             "dagster/asset_partition_range_end": bucket_key(max(buckets), corpus.buckets),
             PROCESS: _name_of(psutil.Process()),
             WAIT_TAG: "true",
+            **(tags or {}),
         },
     )
     follower.report.run_id = result.run_id

@@ -1,10 +1,13 @@
 """What Dagster hands to assets and checks: a thin resource over the wiring, and their names."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import dagster as dg
 
 from rag_assets import __version__, wiring
+from rag_assets.building import Builder
 from rag_assets.model import Corpus, RunIdentity, S3Settings
 from rag_assets.ports import ChangeFeed, Source
 from rag_assets.publishing import Publisher
@@ -18,12 +21,20 @@ CORPUS_TAG = "rag_assets/corpus"
 """On every run of a corpus, with its name: so many at once, however many it has to do."""
 REPAIR_TAG = "rag_assets/repair"
 """On a run that nobody asked for: the automation's."""
+RECIPE_TAG = "rag_assets/recipe"
+"""On a run that builds beside what is read: the fingerprint of what it builds."""
 NIGHTLY_KEY = "rag_assets/nightly"
 """In the metadata of a check that is too dear for each run."""
 
 
 class Platform(dg.ConfigurableResource[Any]):
     """The database of this installation: the embedded server, or the one the environment names."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:  # noqa: ARG002
+        """All steps of a run in one process, or one look of a sensor, share their connections."""
+        with wiring.connections_kept():
+            yield self
 
     @property
     def urls(self) -> DatabaseUrls:
@@ -40,6 +51,9 @@ class Platform(dg.ConfigurableResource[Any]):
     def changes(self, corpus: Corpus) -> ChangeFeed | None:
         """The queue that tells of the source's changes, where the corpus names one."""
         return wiring.changes_of(corpus)
+
+    def builder(self, corpus: Corpus) -> Builder:
+        return Builder(corpus, self.urls)
 
     def publisher(self, corpus: Corpus) -> Publisher:
         return Publisher(corpus, self.urls, Settings.from_environment().home)

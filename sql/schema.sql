@@ -368,6 +368,8 @@ CREATE TABLE gate_verdicts (
     differences   jsonb NOT NULL,
     run_id        text NOT NULL,
     decided_at    timestamptz NOT NULL DEFAULT now(),
+    warnings      text[] NOT NULL,
+    evidence      jsonb NOT NULL, -- what else was looked at: counts and shares by name
     PRIMARY KEY (generation, golden_set, content, rival_content, settings)
 );
 COMMENT ON TABLE gate_verdicts IS 'Whether each candidate may be published, and why; judged once for the same content';
@@ -490,21 +492,25 @@ CREATE FUNCTION principals() RETURNS text[]
 
 CREATE FUNCTION create_generation(
     for_corpus text, with_fingerprint text, with_parser text, with_chunker text,
-    with_embedder text, with_dimensions integer, with_m integer, with_ef_construction integer
+    with_embedder text, with_dimensions integer, with_kind text, with_m integer,
+    with_ef_construction integer, with_lists integer
 ) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = rag_assets, public, pg_temp
 AS $$
 DECLARE
     made integer;
+    most integer := CASE WHEN with_kind IN ('hnsw', 'ivfflat') THEN 4000 ELSE 16000 END;
 BEGIN
-    IF with_dimensions NOT BETWEEN 1 AND 4000 THEN
-        RAISE EXCEPTION 'halfvec indexes hold at most 4000 dimensions, not %', with_dimensions;
+    IF with_dimensions NOT BETWEEN 1 AND most THEN
+        RAISE EXCEPTION '% indexes hold at most % dimensions, not %', with_kind, most,
+            with_dimensions;
     END IF;
     INSERT INTO generations (corpus, state, fingerprint, parser, chunker, embedder, dimensions,
-                             hnsw_m, hnsw_ef_construction)
-    VALUES (for_corpus, 'building', with_fingerprint, with_parser, with_chunker, with_embedder,
-            with_dimensions, with_m, with_ef_construction)
+                             index_kind, hnsw_m, hnsw_ef_construction, ivfflat_lists, build)
+    SELECT for_corpus, 'building', with_fingerprint, with_parser, with_chunker, with_embedder,
+           with_dimensions, with_kind, with_m, with_ef_construction, with_lists, count(*) + 1
+    FROM generations WHERE corpus = for_corpus AND fingerprint = with_fingerprint
     RETURNING generation INTO made;
 
     EXECUTE format($ddl$
@@ -547,12 +553,25 @@ BEGIN
     RETURN made;
 END $$;
 
+-- Into how many lists the vectors of a generation are sorted: as it was told, else by how many there
+-- are now. Of a few, one: all of them are looked at.
+CREATE FUNCTION lists_of(of_generation integer) RETURNS integer
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = rag_assets, public, pg_temp
+    AS $$ SELECT coalesce(g.ivfflat_lists, least(32768, greatest(1, CASE
+              WHEN m.chunks <= 1000000 THEN m.chunks / 1000 ELSE sqrt(m.chunks) END)))::integer
+          FROM generations g
+          CROSS JOIN LATERAL (SELECT coalesce(sum(chunks), 0) AS chunks FROM index_buckets
+                              WHERE generation = g.generation) m
+          WHERE g.generation = of_generation $$;
+
 CREATE FUNCTION build_vector_index(of_generation integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = rag_assets, public, pg_temp
 AS $$
 DECLARE
     recipe generations;
+    vectors text;
 BEGIN
     SELECT * INTO STRICT recipe FROM generations WHERE generation = of_generation
         FOR NO KEY UPDATE; -- a merge of another bucket may refer to this row meanwhile
@@ -567,10 +586,21 @@ BEGIN
             'ALTER TABLE postings_%s ADD PRIMARY KEY (stem, doc_id, ord) INCLUDE (frequency, words)',
             of_generation);
     END IF;
-    EXECUTE format(
-        'CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s'
-        ' USING hnsw (embedding halfvec_cosine_ops) WITH (m = %2$s, ef_construction = %3$s)',
-        of_generation, recipe.hnsw_m, recipe.hnsw_ef_construction);
+    vectors := CASE recipe.index_kind
+        WHEN 'hnsw' THEN format(
+            'hnsw (embedding halfvec_cosine_ops) WITH (m = %s, ef_construction = %s)',
+            recipe.hnsw_m, recipe.hnsw_ef_construction)
+        WHEN 'binary' THEN format(
+            'hnsw ((binary_quantize(embedding)::bit(%s)) bit_hamming_ops)'
+            ' WITH (m = %s, ef_construction = %s)',
+            recipe.dimensions, recipe.hnsw_m, recipe.hnsw_ef_construction)
+        WHEN 'ivfflat' THEN format(
+            'ivfflat (embedding halfvec_cosine_ops) WITH (lists = %s)', lists_of(of_generation))
+    END; -- an exact search needs none
+    IF vectors IS NOT NULL THEN
+        EXECUTE format('CREATE INDEX IF NOT EXISTS index_%1$s_by_vector ON index_%1$s USING %2$s',
+                       of_generation, vectors);
+    END IF;
     -- Nothing has counted the new tables yet, and queries are planned by the counts.
     EXECUTE format('ANALYZE index_%1$s, postings_%1$s', of_generation);
     ANALYZE documents, document_texts, chunk_sets, chunks, embeddings, indexed_documents;
@@ -582,8 +612,8 @@ CREATE FUNCTION end_generation(of_generation integer, into_state text) RETURNS v
     SET search_path = rag_assets, public, pg_temp
 AS $$
 BEGIN
-    IF into_state NOT IN ('cancelled', 'dropped') THEN
-        RAISE EXCEPTION 'a generation ends as cancelled or dropped, not %', into_state;
+    IF into_state NOT IN ('cancelled', 'dropped', 'failed') THEN
+        RAISE EXCEPTION 'a generation ends as cancelled, dropped or failed, not %', into_state;
     END IF;
     IF EXISTS (SELECT FROM published_index WHERE generation = of_generation) THEN
         RAISE EXCEPTION 'generation % is published', of_generation;
@@ -667,8 +697,8 @@ GRANT EXECUTE ON FUNCTION served_checksum(text, bytea, bigint, text, text, text[
 GRANT EXECUTE ON FUNCTION search_words(integer, text[], integer), question_stems(integer, text[])
     TO rag_assets_writer, rag_assets_reader;
 GRANT EXECUTE ON FUNCTION
-    create_generation(text, text, text, text, text, integer, integer, integer),
-    build_vector_index(integer), end_generation(integer, text)
+    create_generation(text, text, text, text, text, integer, text, integer, integer, integer),
+    lists_of(integer), build_vector_index(integer), end_generation(integer, text)
     TO rag_assets_writer;
 
 GRANT SELECT ON ALL TABLES IN SCHEMA rag_assets TO rag_assets_writer;

@@ -1,6 +1,7 @@
 """The assets of a corpus, in the order in which data flows through them."""
 
 from rag_assets.assets import (
+    candidate_index,
     chunks,
     embeddings,
     eval_scores,
@@ -11,6 +12,7 @@ from rag_assets.assets import (
 )
 
 __all__ = [
+    "candidate_index",
     "chunks",
     "embeddings",
     "eval_scores",

@@ -6,7 +6,13 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.assets.reporting import ROWS, judged_in_run, report
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
+from rag_assets.assets.shape import (
+    DAILY_CODE,
+    Column,
+    buckets_in,
+    corpus_asset,
+    current_generations,
+)
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.quality import judgings
 from rag_assets.model import Corpus, QualityStage
@@ -31,7 +37,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         corpus,
         after=("raw_documents",),
         kinds={"python", "postgres"},
-        code_version=wiring.recipe_of(corpus).chunker,
+        code_version=DAILY_CODE,
         columns=COLUMNS,
         table="chunks",
     )
@@ -42,7 +48,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         text that cannot be cut makes its documents dead letters, and stops no other.
         """
         stores, buckets = platform.stores(), buckets_in(context)
-        generations, made = living_generations(corpus, stores), 0
+        generations, made = current_generations(corpus, stores), 0
         run, judged = run_of(context.run.run_id), 0
         for generation in generations:
             if wiring.can_still_make(generation, corpus):

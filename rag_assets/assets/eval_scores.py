@@ -4,9 +4,11 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets import wiring
-from rag_assets.assets.shape import Column, corpus_asset
+from rag_assets.assets.shape import DAILY_CODE, Column, corpus_asset
+from rag_assets.evaluation.golden_set import GoldenSet
+from rag_assets.evaluation.plotting import as_markdown, plot
 from rag_assets.model import Corpus, Scores
+from rag_assets.publishing import Publisher
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -27,9 +29,9 @@ COLUMNS = (
 def build(corpus: Corpus) -> dg.AssetsDefinition:
     @corpus_asset(
         corpus,
-        after=("vector_index",),
+        after=("vector_index", "candidate_index"),
         kinds={"python", "postgres"},
-        code_version=wiring.recipe_of(corpus).fingerprint,
+        code_version=DAILY_CODE,
         columns=COLUMNS,
         table="evaluation_results",
         in_buckets=False,
@@ -59,11 +61,24 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                     len(each.questions) for each in scores if each.generation in new
                 ),
                 "scores": _table(scores),
+                **_over_time(publisher, golden_set),
                 **_means(scores[-1]),
             }
         )
 
     return eval_scores
+
+
+def _over_time(publisher: Publisher, golden_set: GoldenSet) -> dict[str, dg.MetadataValue[Any]]:
+    """A picture of what readers were served scored, with how far it may fall."""
+    drawn = plot(
+        publisher.stores.evaluations.line(publisher.corpus.name),
+        publisher.corpus.evaluation.gate,
+        tolerated=publisher.bands(golden_set),
+    )
+    if not drawn:
+        return {}
+    return {"scores_over_time": dg.MetadataValue.md(as_markdown(drawn, "Scores over time"))}
 
 
 def _means(scores: Scores) -> dict[str, float]:

@@ -4,9 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets import wiring
 from rag_assets.adapters.postgres.generations import not_caught_up
-from rag_assets.assets.shape import Column, corpus_asset
+from rag_assets.assets.shape import DAILY_CODE, Column, corpus_asset
 from rag_assets.errors import NotPublishedError, NotReadyError
 from rag_assets.model import Corpus, Generation, GenerationState
 from rag_assets.publishing import Publisher, refusal
@@ -33,7 +32,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         corpus,
         after=("embeddings", "eval_scores"),
         kinds={"postgres"},
-        code_version=wiring.recipe_of(corpus).fingerprint,
+        code_version=DAILY_CODE,
         columns=COLUMNS,
         table="published_index",
         in_buckets=False,

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.adapters.postgres.index import Merged
+from rag_assets.indexing.embedding import Embedded
 from rag_assets.model import Change, Corpus, ModelCost, bucket_key
 
 NAMED = 50
@@ -46,6 +47,18 @@ def changes_of(generation: int, merged: Mapping[int, Merged]) -> list[Change]:
         for bucket, each in merged.items()
         for change, doc_ids in each.doc_ids.items()
     ]
+
+
+def asked_of_models(did: Embedded) -> dict[str, int | float]:
+    """What was embedded, and what it cost where that is known."""
+    figures: dict[str, int | float] = {"run/texts_embedded": did.texts}
+    if did.rejected:
+        figures["run/texts_rejected"] = did.rejected
+    if did.spent.tokens:
+        figures |= {"requests": did.spent.requests, "tokens": did.spent.tokens}
+    if did.usd is not None:
+        figures["usd"] = float(did.usd)
+    return figures
 
 
 def cost_of_run(costs: Sequence[ModelCost]) -> Told:

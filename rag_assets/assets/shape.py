@@ -19,11 +19,15 @@ from rag_assets.assets.failing import (
 )
 from rag_assets.automation import repair_condition
 from rag_assets.errors import DatabaseError, NotMigratedError, RagAssetsError
-from rag_assets.model import NO_BUCKET, Corpus, Generation
+from rag_assets.indexing.rebuilding import current
+from rag_assets.model import NO_BUCKET, Corpus, Generation, GenerationState, has_readers
 from rag_assets.resources import Platform, key_of
 
 Body = Callable[..., dg.MaterializeResult[Any] | Partly | None]
 
+DAILY_CODE = "1"
+"""Changed settings are no reason to run what keeps the index up to date that is read: it was made
+with others, and keeps them. What they change is built beside it, by `candidate_index`."""
 RETRIES = 2
 """A database that restarts is away for a moment. A provider has been asked patiently before."""
 RETRY_AFTER_S = 2.0
@@ -51,12 +55,13 @@ def corpus_asset(
     in_buckets: bool = True,
     may_be_left: bool = False,
     pool: str | None = None,
+    daily: bool = True,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Makes an asset of a corpus from its body, whose name and docstring are the asset's.
 
     One that `may_be_left` materializes nothing when its body returns None; what comes after it in
     the run is then skipped. Of the assets of one `pool` only so many run at once as the instance
-    says, whichever corpora they are of.
+    says, whichever corpora they are of. One that is not `daily` is neither overdue nor repaired.
     """
 
     def made(body: Body) -> dg.AssetsDefinition:
@@ -88,8 +93,8 @@ def corpus_asset(
                 "dagster/code_references": _code_of(body),
             },
             tags={"rag_assets/corpus": corpus.name},
-            freshness_policy=freshness_of(corpus),
-            automation_condition=repair_condition(corpus),
+            freshness_policy=freshness_of(corpus) if daily else None,
+            automation_condition=repair_condition(corpus) if daily else None,
             pool=pool,
             op_tags={"dagster/priority": "1"},  # before the checks: readers wait for the index
             output_required=not may_be_left,
@@ -183,8 +188,17 @@ def buckets_in(context: dg.AssetExecutionContext) -> list[int]:
     return [int(key) for key in context.partition_keys]
 
 
-def living_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation]:
-    """All that receive changes; the one of today's settings, opened if it is new, comes last."""
-    own = stores.generations.open(corpus.name, wiring.recipe_of(corpus))
-    living = stores.generations.living(corpus.name)
-    return sorted(living, key=lambda each: each.number == own.number)
+def current_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation]:
+    """All that changes go into as they come; the one of today's settings, or what is read, last.
+
+    The first index of a corpus is opened here. Any other is built beside it, by `candidate_index`.
+    """
+    generations, recipe = stores.generations, wiring.recipe_of(corpus)
+    living = generations.set_aside(corpus.name, recipe)
+    if not has_readers(living):
+        generations.open(corpus.name, recipe, by_hand=True)
+        living = generations.living(corpus.name)
+    return sorted(
+        current(living),
+        key=lambda each: (each.recipe == recipe, each.state is GenerationState.PUBLISHED),
+    )

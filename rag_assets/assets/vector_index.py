@@ -4,10 +4,15 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets import wiring
 from rag_assets.adapters.postgres.index import Merged
 from rag_assets.assets.reporting import ROWS, changes_of, diff_of_run, report
-from rag_assets.assets.shape import Column, buckets_in, corpus_asset, living_generations
+from rag_assets.assets.shape import (
+    DAILY_CODE,
+    Column,
+    buckets_in,
+    corpus_asset,
+    current_generations,
+)
 from rag_assets.indexing.quality import judgings
 from rag_assets.model import Change, Corpus
 from rag_assets.resources import Platform, run_of
@@ -28,22 +33,21 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         corpus,
         after=("raw_documents", "embeddings"),
         kinds={"postgres"},
-        code_version=wiring.recipe_of(corpus).fingerprint,
+        code_version=DAILY_CODE,
         columns=COLUMNS,
         table="indexed_documents",
-        pool="generation_builds",
     )
     def vector_index(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult[Any]:
         """The table that is searched, one a generation; each bucket changes in one transaction.
 
-        Every living generation receives every change and every deletion. Rows that were lost are
-        written again from what is stored. The HNSW graph of a new generation is built when its last
-        bucket has been loaded.
+        Every generation that is read, or may be again, receives every change and every deletion.
+        A build beside them catches up by itself, in `candidate_index`. Rows that were lost are
+        written again from what is stored.
         """
         stores, buckets = platform.stores(), buckets_in(context)
-        generations, totals = living_generations(corpus, stores), dict[str, int]()
+        generations, totals = current_generations(corpus, stores), dict[str, int]()
         changes: list[Change] = []
         run = run_of(context.run.run_id)
         for generation in generations:

@@ -27,7 +27,7 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
     def judge(platform: Platform) -> dg.AssetCheckResult:
         stores = platform.stores()
         living = stores.generations.living(corpus.name)
-        due = to_be_complete(corpus.automation, living)
+        due = to_be_complete(living)
         missing = sum(stores.embeddings.missing(generation) for generation in due)
         damaged = [each for generation in living for each in stores.embeddings.damaged(generation)]
         return dg.AssetCheckResult(

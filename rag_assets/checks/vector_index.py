@@ -25,7 +25,7 @@ def build(corpus: Corpus) -> dg.AssetChecksDefinition:
         stores = platform.stores()
         wrong, waiting = [], {}
         living = stores.generations.living(corpus.name)
-        due = to_be_complete(corpus.automation, living)
+        due = to_be_complete(living)
         for generation in living:
             wrong += [
                 {"generation": generation.number, **each}
@@ -131,9 +131,9 @@ def build_recall(corpus: Corpus) -> dg.AssetChecksDefinition:
         corpus,
         asset="vector_index",
         name="recall",
-        description="The graph of every generation finds, of the ten nearest rows, at least"
-        " `quality.min_recall` of what an exact search finds, with `retrieval.ef_search`. A hundred"
-        " rows are looked for. A candidate is also judged before it is published.",
+        description="The index of every generation finds, of the ten nearest rows, at least"
+        " `quality.min_recall` of what an exact search finds, with the settings of `retrieval`. A"
+        " hundred rows are looked for. A candidate is also judged before it is published.",
         nightly=True,
     )
     def judge(platform: Platform) -> dg.AssetCheckResult:
@@ -152,7 +152,7 @@ def build_recall(corpus: Corpus) -> dg.AssetChecksDefinition:
                 "questions": {str(each.generation): each.questions for each in found},
             },
             description=" ".join(lacking(each, wanted) for each in poor)
-            or "Every graph finds what an exact search finds",
+            or "Every index finds what an exact search finds",
         )
 
     return judge

@@ -8,7 +8,7 @@ from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
 from rag_assets import assets, checks, model, schedules, sensors
-from rag_assets.automation import repair_sensor
+from rag_assets.automation import BESIDE, repair_sensor
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
 from rag_assets.resources import CORPUS_TAG, Platform, key_of
@@ -23,6 +23,7 @@ ASSETS: tuple[Callable[[model.Corpus], dg.AssetsDefinition], ...] = (
     assets.chunks.build,
     assets.embeddings.build,
     assets.vector_index.build,
+    assets.candidate_index.build,
     assets.eval_scores.build,
     assets.published_index.build,
     assets.pipeline_metrics.build,
@@ -44,6 +45,7 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
     checks.vector_index.build_recall,
     checks.eval_scores.build,
     checks.eval_scores.build_labels,
+    checks.eval_scores.build_drift,
     checks.published_index.build,
     checks.freshness.build,
     checks.freshness.build_source,
@@ -51,11 +53,11 @@ CHECKS: tuple[Callable[[model.Corpus], dg.AssetChecksDefinition], ...] = (
 )
 SENSORS: tuple[Callable[[model.Corpus], dg.SensorDefinition | None], ...] = (
     sensors.source_changes.build,
+    sensors.candidates.build,
     sensors.alerts.build,
     sensors.freshness.build,
 )
 SCHEDULES: tuple[Callable[[model.Corpus], dg.ScheduleDefinition | None], ...] = (
-    schedules.rebuild.build,
     schedules.nightly.build_reconciliation,
     schedules.nightly.build_quality,
     schedules.upkeep.build,
@@ -74,7 +76,13 @@ def corpus_definitions(corpus: model.Corpus) -> dg.Definitions:
     return dg.Definitions(
         assets=[build(corpus) for build in ASSETS],
         asset_checks=[build(corpus) for build in CHECKS],
-        jobs=[chain(corpus), bulk(corpus), quality(corpus), schedules.upkeep.build_job(corpus)],
+        jobs=[
+            chain(corpus),
+            bulk(corpus),
+            candidate(corpus),
+            quality(corpus),
+            schedules.upkeep.build_job(corpus),
+        ],
         sensors=[each for each in watching if each is not None],
         schedules=[each for each in timed if each is not None],
         resources={"platform": PLATFORM},
@@ -112,15 +120,30 @@ def quality(corpus: model.Corpus) -> Job:
         f"{corpus.name}_quality",
         selection=nightly(corpus) | scores,
         description=f"Judges everything that is stored of {corpus.name}: checksums, expectations,"
-        " and the graph against exact search. Scores its index on the golden set.",
+        " and the index against exact search. Scores its index on the golden set.",
+        executor_def=dg.in_process_executor,
+        tags={CORPUS_TAG: corpus.name},
+    )
+
+
+def candidate(corpus: model.Corpus) -> Job:
+    """Beside the daily runs, which go on meanwhile: it may take hours, and reads no source."""
+    names = (BESIDE, "eval_scores", "published_index")
+    return dg.define_asset_job(
+        f"{corpus.name}_candidate",
+        selection=dg.AssetSelection.assets(*(key_of(corpus, name) for name in names))
+        - nightly(corpus),
+        description=f"Builds the index of changed settings of {corpus.name} from what is stored,"
+        " scores it, and publishes it if it is not worse than what is read.",
         executor_def=dg.in_process_executor,
         tags={CORPUS_TAG: corpus.name},
     )
 
 
 def daily(corpus: model.Corpus) -> dg.AssetSelection:
-    """The assets, with the checks that cost what has changed."""
-    return dg.AssetSelection.groups(corpus.name) - nightly(corpus)
+    """The assets that are kept up to date, with the checks that cost what has changed."""
+    beside = dg.AssetSelection.assets(key_of(corpus, BESIDE))
+    return dg.AssetSelection.groups(corpus.name) - beside - nightly(corpus)
 
 
 def expected(corpus: model.Corpus) -> dg.AssetSelection:

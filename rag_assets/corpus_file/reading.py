@@ -34,8 +34,8 @@ RESERVED_NAMES = frozenset(
 """Names that Dagster gives to no job, so that no corpus can have one."""
 
 OWN_NAMES = frozenset(
-    {"alerts", "bulk", "collect", "quality", "rebuild", "reconciliation", "repair", "source"}
-    | {"upkeep", "vacuum", "watch"}
+    {"alerts", "bulk", "candidate", "candidates", "collect", "quality", "reconciliation"}
+    | {"repair", "source", "upkeep", "vacuum", "watch"}
 )
 """What follows the name of a corpus in the names of its jobs, sensors and schedules."""
 
@@ -85,10 +85,12 @@ def corpus_of(attributes: CorpusAttributes, folder: Path) -> model.Corpus:
         index=model.IndexSettings(**attributes.index.model_dump()),
         retrieval=model.RetrievalSettings(**attributes.retrieval.model_dump()),
         evaluation=model.EvaluationSettings(
+            **evaluation.model_dump(exclude={"golden_set", "gate", "floors"}),
             golden_set=None if golden_set is None else str(_resolved(folder, golden_set)),
-            tolerance=evaluation.tolerance,
+            gate=tuple(map(str, evaluation.gate)),
             floors={str(metric): floor for metric, floor in evaluation.floors.items()},
         ),
+        generations=model.GenerationSettings(**attributes.generations.model_dump()),
         freshness=model.FreshnessSettings(**attributes.freshness.model_dump()),
         watch=model.WatchSettings(**attributes.watch.model_dump()),
         automation=model.AutomationSettings(**attributes.automation.model_dump()),
@@ -123,7 +125,9 @@ def _expectations_of(attributes: ExpectationsAttributes) -> model.ExpectationSet
         stage: tuple(map(_expectation_of, getattr(attributes, stage)))
         for stage in model.ExpectationSettings().stages
     }
-    return model.ExpectationSettings(required=attributes.required, **stages)
+    required = attributes.required
+    named = tuple(stages) if required is True else tuple(required or ())
+    return model.ExpectationSettings(required=named, **stages)
 
 
 def _expectation_of(attributes: ExpectationAttributes) -> model.Expectation:

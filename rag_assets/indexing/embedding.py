@@ -98,6 +98,7 @@ def embed_in_turns(
     run: RunIdentity,
     until: datetime | None = None,
     wanted: Callable[[], bool] = lambda: True,
+    turn: timedelta = TURN,
 ) -> Embedded:
     """The same for a build that may take hours: runs with changed documents pass between its turns.
 
@@ -114,7 +115,7 @@ def embed_in_turns(
             letters=letters,
             run=run,
             until=until,
-            at_most=TURN,
+            at_most=turn,
         )
         done += replace(given, stopped=False)
         is_over = until is not None and embedder.clock.now() >= until

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from rag_assets.model import AutomationSettings, Generation, GenerationState, Recipe
+from rag_assets.model import (
+    AutomationSettings,
+    Generation,
+    GenerationState,
+    Recipe,
+    has_readers,
+    own,
+)
 
 DAY = timedelta(days=1)
 
@@ -64,23 +71,40 @@ def window_of(settings: AutomationSettings) -> RebuildWindow | None:
     return RebuildWindow.read(settings.rebuild_window, settings.timezone)
 
 
-def waits_for_window(generation: Generation, living: Iterable[Generation]) -> bool:
+def is_built_beside(generation: Generation, living: Iterable[Generation]) -> bool:
     """Whether a generation is a build that nobody misses yet, for readers have another one."""
-    return generation.state is GenerationState.BUILDING and any(
-        each.state is GenerationState.PUBLISHED for each in living
-    )
+    return generation.state is GenerationState.BUILDING and has_readers(living)
 
 
-def to_be_published(recipe: Recipe, living: Sequence[Generation]) -> bool:
-    """Whether an index of today's settings is missing or not finished, and readers have another."""
-    finished = any(
-        each.recipe == recipe and each.state is not GenerationState.BUILDING for each in living
-    )
-    return not finished and any(each.state is GenerationState.PUBLISHED for each in living)
+def current(living: Sequence[Generation]) -> list[Generation]:
+    """Those that every change goes into as it comes: all but a build beside what is read."""
+    return [each for each in living if not is_built_beside(each, living)]
 
 
-def to_be_complete(settings: AutomationSettings, living: Sequence[Generation]) -> list[Generation]:
-    """Those in which no document should wait: a build has its own hours, where there are any."""
-    if settings.rebuild_window is None:
-        return list(living)
-    return [each for each in living if not waits_for_window(each, living)]
+def to_be_complete(living: Sequence[Generation]) -> list[Generation]:
+    """Those in which no document should wait; a build, or what it has become, may be behind."""
+    beside = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+    return [each for each in living if each.state not in beside or not has_readers(living)]
+
+
+def is_to_be_built(recipe: Recipe, living: Sequence[Generation], *, held: bool) -> bool:
+    """Whether something is to be built, or recalled, beside what is read.
+
+    Not what somebody has ended (it is `held`), or has gone back from.
+    """
+    if not has_readers(living):
+        return False
+    found = own(recipe, living)
+    if found is None:
+        return not held
+    recalled = found.state is GenerationState.RETIRED and not found.rolled_back
+    return found.state is GenerationState.BUILDING or recalled
+
+
+def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[str, str]]:
+    """What two recipes do not share: its name, what it is in the first, and in the second."""
+    return {
+        name: (str(getattr(recipe, name)), str(getattr(other, name)))
+        for name in ("parser", "chunker", "embedder", "dimensions", "index")
+        if getattr(recipe, name) != getattr(other, name)
+    }

@@ -1,11 +1,12 @@
 """Builds of an index, and the row that says which one is read."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from rag_assets.model.corpus import IndexSettings, RetrievalSettings
+from rag_assets.model.corpus import IndexKind, IndexSettings, RetrievalSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        parts = [self.parser, self.chunker, self.embedder, str(self.dimensions), repr(self.index)]
+        words = (self.parser, self.chunker, self.embedder)
+        parts = [*words, str(self.dimensions), self.index.identity]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -48,6 +50,38 @@ class Generation:
     corpus: str
     state: GenerationState
     recipe: Recipe
+    build: int = 1
+    """How often an index of this recipe was begun."""
+    rolled_back: bool = False
+    """Somebody has gone back from it to the one before."""
+    created_at: datetime | None = field(default=None, compare=False)
+
+
+def has_readers(living: Iterable[Generation]) -> bool:
+    return any(each.state is GenerationState.PUBLISHED for each in living)
+
+
+def superseded(recipe: Recipe, living: Iterable[Generation]) -> list[Generation]:
+    """Builds that wait to be published, of settings that are no longer those of the corpus."""
+    waiting = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+    return [each for each in living if each.state in waiting and each.recipe != recipe]
+
+
+def own(recipe: Recipe, living: Iterable[Generation]) -> Generation | None:
+    """The generation of these settings; of several, the one that is nearest to being built."""
+    some = [each for each in living if each.recipe == recipe]
+    return min(some, key=lambda each: (LIVING.index(each.state), -each.number), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRecall:
+    """How much of what exact search finds the index of a generation finds."""
+
+    generation: int
+    recall: float
+    questions: int
+    """None were asked of an index that is searched exactly."""
+    kind: IndexKind = "hnsw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +96,7 @@ class PublishedIndex:
     run_id: str
     api_key_env: str | None = None
     """The variable in which readers find the key of the embedder, if it is not the usual one."""
+    index_kind: IndexKind = "hnsw"
 
     @property
     def question_embedder(self) -> str:

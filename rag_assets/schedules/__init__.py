@@ -1,5 +1,5 @@
 """What is done at certain hours, change or no change."""
 
-from rag_assets.schedules import nightly, rebuild, upkeep
+from rag_assets.schedules import nightly, upkeep
 
-__all__ = ["nightly", "rebuild", "upkeep"]
+__all__ = ["nightly", "upkeep"]

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from rag_assets.automation import (
+    BESIDE,
     EVERY_S,
     MayBeTried,
     RepairSensor,
@@ -95,7 +96,11 @@ class World:
             happens()
             self._may_fail("cut")
 
-        @asset(code_version="1", deps=[cut])
+        @dg.asset(key=self.key(BESIDE), deps=[raw], code_version=self.code, **bucketed)
+        def beside() -> None:
+            self._may_fail(BESIDE)
+
+        @asset(code_version="1", deps=[cut, beside])
         def scores() -> None:
             self._may_fail("scores")
 
@@ -113,7 +118,7 @@ class World:
             self._may_fail("published")
 
         return dg.Definitions(
-            assets=[raw, cut, scores, published],
+            assets=[raw, cut, beside, scores, published],
             asset_checks=[gate, recall],
             executor=dg.in_process_executor,
         )
@@ -498,19 +503,19 @@ def test_an_overdue_asset_is_asked_for_once_and_not_at_every_look(world: World) 
     assert world.tick() == {}, "Dagster still says that it is overdue"
 
 
-def test_other_code_waits_for_the_window_and_other_data_does_not(world: World) -> None:
-    world.corpus = patient(attempts=3, rebuild_window="22:00-06:00", timezone="UTC")
-    world.code = "2"
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_built_beside_is_no_business_of_the_repair(world: World, fails: bool) -> None:
+    """Never made, made, made anew or failing: nothing is asked for, and nothing waits for it."""
+    assert world.tick() == {}, "it is missing"
+    world.failing = {BESIDE} if fails else set()
+    for _ in range(2):
+        world.run(BESIDE)
+        assert world.tick() == {}
+    world.failing = set()
     world.source["01"] = "second"
     world.run("raw", buckets=["01"])
-
-    assert world.works()["cut"] == {"01"}
+    assert world.works() == {"cut": {"01"}, "scores": {None}, "published": {None}}
     assert world.tick() == {}
-    world.now = datetime(2027, 1, 15, 22, 0, 10, tzinfo=UTC)
-    assert world.tick(after=timedelta()) == {}, "the schedule begins it, in one run"
-    assert world.tick(after=timedelta(minutes=25))["cut"] == {"00", "02", "03"}
-    world.now = datetime(2027, 1, 16, 6, 0, 0, tzinfo=UTC)
-    assert world.tick(after=timedelta()) == {}
 
 
 def test_repair_can_be_switched_off() -> None:

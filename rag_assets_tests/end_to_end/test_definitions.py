@@ -77,12 +77,17 @@ def test_every_corpus_has_its_group_of_assets_and_a_job_of_its_name(tmp_path: Pa
     assert job_names(found) >= {
         f"{corpus}{job}"
         for corpus in ("minutes", "wiki")
-        for job in ("", "_bulk", "_quality", "_upkeep")
+        for job in ("", "_bulk", "_candidate", "_quality", "_upkeep")
     }
     assert graph.all_group_names == {"minutes", "wiki"}
     for name in ("minutes", "wiki"):
         executed = found.resolve_job_def(name).asset_layer.executable_asset_keys
-        assert executed == graph.asset_keys_for_group(name)
+        beside = dg.AssetKey([name, "candidate_index"])
+        assert executed == graph.asset_keys_for_group(name) - {beside}
+        built = found.resolve_job_def(f"{name}_candidate").asset_layer.executable_asset_keys
+        assert [key.path[-1] for key in sorted(built)] == [
+            *("candidate_index", "eval_scores", "published_index")
+        ]
         assert {key.path[0] for key in executed} == {name}
 
 
@@ -124,7 +129,7 @@ def test_what_a_corpus_calls_its_own_is_kept_from_other_corpora() -> None:
     ]
     own = {name.removeprefix("handbook_") for name in names if name.startswith("handbook_")}
 
-    assert own - {"alerts", "rebuild"} == OWN_NAMES - {"alerts", "rebuild", "collect", "vacuum"}
+    assert own - {"alerts"} == OWN_NAMES - {"alerts", "collect", "vacuum"}
 
 
 def test_the_component_has_the_schema_of_the_corpus_file() -> None:

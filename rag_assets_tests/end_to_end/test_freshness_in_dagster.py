@@ -287,7 +287,7 @@ def schedules(corpus: Corpus) -> dict[str, dg.ScheduleDefinition]:
     return {
         each.name.removeprefix("notes_"): each
         for each in found
-        if isinstance(each, dg.ScheduleDefinition) and each.name != "notes_rebuild"
+        if isinstance(each, dg.ScheduleDefinition)
     }
 
 

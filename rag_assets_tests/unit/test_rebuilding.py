@@ -1,5 +1,6 @@
-"""The hours of a rebuild window, over midnight and over changes of the clock."""
+"""What is built beside what is read, and the hours of a rebuild window."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_assets.indexing.rebuilding import RebuildWindow, waits_for_window, window_of
+from rag_assets.indexing.rebuilding import (
+    RebuildWindow,
+    current,
+    is_built_beside,
+    is_to_be_built,
+    to_be_complete,
+    window_of,
+)
 from rag_assets.model import (
+    LIVING,
     AutomationSettings,
     Generation,
     GenerationState,
@@ -18,6 +27,7 @@ from rag_assets.model import (
 
 BERLIN = ZoneInfo("Europe/Berlin")
 RECIPE = Recipe("auto@1", "markdown@1", "hash@1", 64, IndexSettings())
+OTHER = replace(RECIPE, chunker="markdown@2")
 
 
 def berlin(text: str) -> datetime:
@@ -88,6 +98,50 @@ def test_only_a_build_beside_a_published_index_waits(state: GenerationState) -> 
     published = generation(1, GenerationState.PUBLISHED)
     other = generation(2, state)
 
-    assert waits_for_window(other, [published, other]) is (state is GenerationState.BUILDING)
-    assert not waits_for_window(other, [other])
-    assert not waits_for_window(published, [published, other])
+    assert is_built_beside(other, [published, other]) is (state is GenerationState.BUILDING)
+    assert not is_built_beside(other, [other])
+    assert not is_built_beside(published, [published, other])
+    assert current([published, other]) == (
+        [published] if state is GenerationState.BUILDING else [published, other]
+    )
+    assert current([other]) == [other]
+
+
+@pytest.mark.parametrize("state", LIVING)
+def test_a_candidate_may_be_behind_for_a_moment_where_there_is_something_to_read(
+    state: GenerationState,
+) -> None:
+    published, other = generation(1, GenerationState.PUBLISHED), generation(2, state)
+    beside = state in {GenerationState.BUILDING, GenerationState.CANDIDATE}
+
+    assert (other in to_be_complete([published, other])) is not beside
+    assert to_be_complete([other]) == [other]
+
+
+@pytest.mark.parametrize(
+    ("state", "rolled_back", "wanted"),
+    [
+        (GenerationState.BUILDING, False, True),
+        (GenerationState.CANDIDATE, False, False),
+        (GenerationState.RETIRED, False, True),
+        (GenerationState.RETIRED, True, False),
+    ],
+)
+def test_what_is_begun_or_comes_back_is_built_and_what_somebody_went_back_from_is_not(
+    state: GenerationState, rolled_back: bool, wanted: bool
+) -> None:
+    read = replace(generation(1, GenerationState.PUBLISHED), recipe=OTHER)
+    ours = replace(generation(2, state), rolled_back=rolled_back)
+
+    assert is_to_be_built(RECIPE, [read, ours], held=False) is wanted
+
+
+def test_a_recipe_without_an_index_is_built_unless_it_is_held_or_nothing_is_read() -> None:
+    read = generation(1, GenerationState.PUBLISHED)
+
+    assert is_to_be_built(OTHER, [read], held=False)
+    assert not is_to_be_built(OTHER, [read], held=True)
+    assert not is_to_be_built(OTHER, [], held=False), "the daily run builds the first"
+    assert not is_to_be_built(RECIPE, [read], held=False)
+    again = generation(2, GenerationState.BUILDING)
+    assert is_to_be_built(RECIPE, [read, again], held=False), "a build of the same recipe"

@@ -7,7 +7,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('rag_assets generations ' || %(cor
 -- name: living
 -- Everything that receives changes.
 SELECT generation, corpus, state, parser, chunker, embedder, dimensions, hnsw_m,
-       hnsw_ef_construction
+       hnsw_ef_construction, build, rolled_back, created_at, index_kind, ivfflat_lists
 FROM generations
 WHERE corpus = %(corpus)s AND state IN ('building', 'candidate', 'published', 'retired')
 ORDER BY generation;
@@ -15,7 +15,7 @@ ORDER BY generation;
 -- name: all_generations
 -- For people: the history of a corpus.
 SELECT g.generation, g.state, g.fingerprint, g.parser, g.chunker, g.embedder, g.dimensions,
-       g.created_at, g.published_at, g.retired_at,
+       g.created_at, g.published_at, g.retired_at, g.ended_at, g.ended_reason, g.held, g.build,
        (SELECT coalesce(sum(documents), 0)::integer FROM index_buckets b
         WHERE b.generation = g.generation) AS documents,
        (SELECT coalesce(sum(chunks), 0)::integer FROM index_buckets b
@@ -25,21 +25,56 @@ FROM generations g WHERE g.corpus = %(corpus)s ORDER BY g.generation;
 -- name: create
 -- Made by the owner's function: the writer makes no tables.
 SELECT create_generation(%(corpus)s, %(fingerprint)s, %(parser)s, %(chunker)s, %(embedder)s,
-                         %(dimensions)s, %(m)s, %(ef_construction)s) AS generation;
+                         %(dimensions)s, %(kind)s, %(m)s, %(ef_construction)s, %(lists)s) AS generation;
+
+-- name: stop_indexing
+-- Its vector index may take long to build, and keeps its tables until then.
+SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index
+WHERE relid = to_regclass('index_' || %(generation)s);
 
 -- name: end
 -- Drops the tables of a generation that nobody reads.
 SELECT end_generation(%(generation)s, %(state)s);
 
+-- name: note_end
+-- For people, and for those who would begin it again.
+UPDATE generations SET ended_at = now(), ended_reason = %(reason)s, held = %(held)s
+WHERE generation = %(generation)s;
+
+-- name: held
+-- Whether the last index of this recipe was ended by somebody, or after failing too often, or was
+-- dropped after a rollback; and why.
+SELECT state, reason FROM (
+    SELECT state, held OR (state = 'dropped' AND rolled_back) AS held,
+           coalesce(ended_reason, '') AS reason
+    FROM generations WHERE corpus = %(corpus)s AND fingerprint = %(fingerprint)s
+      AND state IN ('cancelled', 'failed', 'dropped')
+    ORDER BY generation DESC LIMIT 1) last
+WHERE held;
+
+-- name: hold_no_more
+-- Somebody has asked for this recipe.
+UPDATE generations SET held = false WHERE corpus = %(corpus)s AND fingerprint = %(fingerprint)s AND held;
+
+-- name: ended
+-- How a generation ended, if it has.
+SELECT state, coalesce(ended_reason, '') AS reason FROM generations
+WHERE generation = %(generation)s AND state IN ('cancelled', 'failed', 'dropped');
+
 -- name: build_vector_index
--- HNSW, once, after the load.
+-- Once, after the load; of a kind that needs none, what else a search needs.
 SELECT build_vector_index(%(generation)s);
 
+-- name: lists_to_build
+-- Into how many lists an index of this kind would be sorted now.
+SELECT lists_of(generation) AS lists FROM generations
+WHERE generation = %(generation)s AND index_kind = 'ivfflat';
+
 -- name: build_settings
--- Room and hands for building a graph, never less than the server gives by itself; local to the
+-- Room and hands for building an index, never less than the server gives by itself; local to the
 -- transaction.
 SELECT set_config('maintenance_work_mem',
-                  greatest(pg_size_bytes(%(memory)s),
+                  greatest((SELECT max(pg_size_bytes(m)) FROM unnest(%(memory)s::text[]) m),
                            pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB',
                   true),
        set_config('max_parallel_maintenance_workers', '2', true);
@@ -89,8 +124,8 @@ FROM index_buckets WHERE generation = %(generation)s;
 
 -- name: published
 -- The contract between the halves.
-SELECT corpus, generation, embedder, retrieval, run_id, published_at, api_key_env FROM published_index
-WHERE corpus = %(corpus)s;
+SELECT corpus, generation, embedder, retrieval, run_id, published_at, api_key_env, index_kind
+FROM published_index WHERE corpus = %(corpus)s;
 
 -- name: published_corpora
 -- When no corpus is named and only one is published, that one is meant.
@@ -124,14 +159,15 @@ FROM publications WHERE corpus = %(corpus)s ORDER BY published_at DESC;
 -- name: publish
 -- The switch: readers that begin after this read the new generation.
 INSERT INTO published_index (corpus, generation, embedder, retrieval, run_id, reason, api_key_env,
-                             code_version)
+                             code_version, index_kind)
 SELECT corpus, generation, embedder, %(retrieval)s, %(run_id)s, %(reason)s, %(api_key_env)s,
-       %(code_version)s
+       %(code_version)s, index_kind
 FROM generations WHERE generation = %(generation)s
 ON CONFLICT (corpus) DO UPDATE
 SET generation = excluded.generation, embedder = excluded.embedder, retrieval = excluded.retrieval,
     run_id = excluded.run_id, reason = excluded.reason, published_at = now(),
-    api_key_env = excluded.api_key_env, code_version = excluded.code_version;
+    api_key_env = excluded.api_key_env, code_version = excluded.code_version,
+    index_kind = excluded.index_kind;
 
 -- name: update_retrieval
 -- Settings of reading alone need no new generation.
@@ -147,7 +183,7 @@ RETURNING generation;
 
 -- name: set_aside
 -- A candidate that was published before goes back to where a rollback finds it.
-UPDATE generations SET state = 'retired', retired_at = now()
+UPDATE generations SET state = 'retired', retired_at = now(), rolled_back = rolled_back OR %(held)s
 WHERE generation = %(generation)s AND state = 'candidate' AND published_at IS NOT NULL
 RETURNING generation;
 
@@ -158,9 +194,9 @@ WHERE corpus = %(corpus)s AND state = 'retired' AND published_at IS NOT NULL
 ORDER BY retired_at DESC LIMIT 1;
 
 -- name: expired
--- Retired longer than the grace period, and not the newest of them.
+-- Retired longer than the grace period, and not the newest of them, which are kept.
 SELECT generation FROM (
     SELECT generation, retired_at, row_number() OVER (ORDER BY retired_at DESC) AS age
     FROM generations WHERE corpus = %(corpus)s AND state = 'retired'
 ) retired
-WHERE age > 1 AND retired_at < now() - %(grace)s::interval;
+WHERE age > %(keep)s AND retired_at < now() - %(grace)s::interval;

@@ -1,11 +1,14 @@
 """Generations of an index: opening, publishing, rolling back, ending."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
+from rag_assets.adapters.postgres.lists import memory_for_lists
 from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError
 from rag_assets.model import (
     Generation,
@@ -16,13 +19,14 @@ from rag_assets.model import (
     Recipe,
     RetrievalSettings,
     RunIdentity,
+    check_width,
+    has_readers,
+    own,
+    superseded,
 )
 
 if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
-
-GRACE = timedelta(hours=24)
-"""How long a retired generation is kept at least, for a rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,17 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a generation has ended, and why."""
+
+    state: GenerationState
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """A line of a corpus's history, for people."""
 
@@ -61,6 +76,11 @@ class GenerationRecord:
     retired_at: datetime | None
     documents: int
     chunks: int
+    ended_at: datetime | None = None
+    ended_reason: str | None = None
+    held: bool = False
+    """It was ended, and is begun again only by hand."""
+    build: int = 1
 
 
 class PostgresGenerations:
@@ -72,23 +92,72 @@ class PostgresGenerations:
         with connect(self._url) as connection:
             return living(connection, corpus)
 
-    def open(self, corpus: str, recipe: Recipe) -> Generation:
-        """The living generation of this recipe. A build of another recipe is cancelled by it."""
+    def open(self, corpus: str, recipe: Recipe, *, by_hand: bool = False) -> Generation:
+        """The living generation of this recipe. A build of another recipe is cancelled by it.
+
+        One that somebody has ended, or that has failed too often, is begun again only by hand.
+        """
         with connect(self._url) as connection:
             there = living(connection, corpus)
-            found = _with_recipe(there, recipe)
+            found = own(recipe, there)
             recalled = found is not None and found.state is GenerationState.RETIRED
-            if found and not recalled and not _superseded(there, recipe):
+            if found and not recalled and not superseded(recipe, there):
                 return found
-            with connection.transaction():
-                connection.execute(_query("one_at_a_time"), {"corpus": corpus})
-                there = living(connection, corpus)
-                for generation in _superseded(there, recipe):
-                    _set_aside(connection, generation)
-                found = _with_recipe(there, recipe)
-                return (
-                    _recalled(connection, found) if found else _create(connection, corpus, recipe)
-                )
+            with _one_at_a_time(connection, corpus):
+                found = own(recipe, _without_superseded(connection, corpus, recipe))
+                if found:
+                    return _recalled(connection, found)
+                return _create(connection, corpus, recipe, by_hand=by_hand)
+
+    def rebuild(self, corpus: str, recipe: Recipe) -> Generation:
+        """A build of this recipe beside the published one, though that has the same recipe.
+
+        One that waits already is not begun twice.
+        """
+        waiting = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+        with connect(self._url) as connection, _one_at_a_time(connection, corpus):
+            there = _without_superseded(connection, corpus, recipe)
+            found = next((each for each in there if each.state in waiting), None)
+            return found or _create(connection, corpus, recipe, by_hand=True)
+
+    def set_aside(self, corpus: str, recipe: Recipe) -> list[Generation]:
+        """All that live, once builds of other recipes than this one are cancelled."""
+        with connect(self._url) as connection:
+            there = living(connection, corpus)
+            if not superseded(recipe, there):
+                return there
+            with _one_at_a_time(connection, corpus):
+                return _without_superseded(connection, corpus, recipe)
+
+    def held(self, corpus: str, recipe: Recipe) -> Ended | None:
+        """Why an index of this recipe is not begun by itself; None where it may be."""
+        with connect(self._url) as connection:
+            return _held(connection, corpus, recipe)
+
+    def cancel(self, corpus: str, number: int | None = None, *, reason: str) -> Generation:
+        """Ends a build, or a candidate; its vectors stay, so that another build finds them."""
+        with connect(self._url) as connection, _one_at_a_time(connection, corpus):
+            there = living(connection, corpus)
+            found = _to_be_cancelled(there, corpus, number)
+            _set_aside(connection, found, reason=reason, held=True)
+            return found
+
+    def fail(self, generation: Generation, *, reason: str) -> bool:
+        """Gives up a build; False where it is no build any more."""
+        with connect(self._url) as connection, _one_at_a_time(connection, generation.corpus):
+            still = any(
+                each.number == generation.number and each.state is GenerationState.BUILDING
+                for each in living(connection, generation.corpus)
+            )
+            if still:
+                _end(connection, generation.number, GenerationState.FAILED, reason, held=True)
+            return still
+
+    def ended(self, generation: Generation) -> Ended | None:
+        """How and why a generation has ended; None while it lives."""
+        with connect(self._url) as connection:
+            which = {"generation": generation.number}
+            return _ended(connection.execute(_query("ended"), which).fetchone())
 
     def unfinished(self, generation: Generation) -> Unfinished:
         with connect(self._url) as connection:
@@ -100,16 +169,18 @@ class PostgresGenerations:
             return Content(**row)
 
     def finish(self, generation: Generation) -> bool:
-        """Builds the HNSW graph of a generation whose load is complete; True if it did."""
+        """Builds the index of a generation whose load is complete; True if it did."""
         if generation.state is not GenerationState.BUILDING:
             return False
         with connect(self._url) as connection:
             if _unfinished(connection, generation):
                 return False
             with connection.transaction():
-                connection.execute(_query("build_settings"), {"memory": self._build_memory})
+                memory = [self._build_memory, _memory_for_lists(connection, generation)]
+                connection.execute(_query("build_settings"), {"memory": memory})
                 connection.execute(_query("build_vector_index"), {"generation": generation.number})
-        return True
+            ended = connection.execute(_query("ended"), {"generation": generation.number})
+            return ended.fetchone() is None
 
     def published(self, corpus: str | None) -> PublishedIndex:
         with connect(self._url) as connection:
@@ -176,26 +247,33 @@ class PostgresGenerations:
         """A living generation by its number."""
         return _numbered(self.living(corpus), corpus, number)
 
-    def drop_expired(self, corpus: str, *, grace: timedelta = GRACE) -> list[int]:
-        """Drops retired generations beyond their grace; the newest of them always stays."""
+    def drop_expired(self, corpus: str, *, grace: timedelta, keep: int = 1) -> list[int]:
+        """Drops retired generations beyond their grace, but for the newest that are always kept."""
         with connect(self._url) as connection, connection.transaction():
             connection.execute(_query("one_at_a_time"), {"corpus": corpus})
-            rows = connection.execute(_query("expired"), {"corpus": corpus, "grace": grace})
-            expired = [row["generation"] for row in rows]
+            which = {"corpus": corpus, "grace": grace, "keep": keep}
+            expired = [row["generation"] for row in connection.execute(_query("expired"), which)]
             for number in expired:
-                _end(connection, number, GenerationState.DROPPED)
+                _end(connection, number, GenerationState.DROPPED, "its grace is over")
         return expired
 
-    def expired(self, corpus: str, *, grace: timedelta = GRACE) -> list[int]:
+    def expired(self, corpus: str, *, grace: timedelta, keep: int = 1) -> list[int]:
         """What `drop_expired` would drop."""
         with connect(self._url) as connection:
-            rows = connection.execute(_query("expired"), {"corpus": corpus, "grace": grace})
-            return [row["generation"] for row in rows]
+            which = {"corpus": corpus, "grace": grace, "keep": keep}
+            return [row["generation"] for row in connection.execute(_query("expired"), which)]
 
     def history(self, corpus: str) -> list[GenerationRecord]:
         with connect(self._url) as connection:
             rows = connection.execute(_query("all_generations"), {"corpus": corpus})
             return [GenerationRecord(**row) for row in rows]
+
+
+@contextmanager
+def _one_at_a_time(connection: "Connection", corpus: str) -> Iterator[None]:
+    with connection.transaction():
+        connection.execute(_query("one_at_a_time"), {"corpus": corpus})
+        yield
 
 
 def published(connection: "Connection", corpus: str | None) -> PublishedIndex:
@@ -239,19 +317,22 @@ def _generation(row: dict[str, Any]) -> Generation:
         chunker=row["chunker"],
         embedder=row["embedder"],
         dimensions=row["dimensions"],
-        index=IndexSettings(m=row["hnsw_m"], ef_construction=row["hnsw_ef_construction"]),
+        index=IndexSettings(
+            kind=row["index_kind"],
+            m=row["hnsw_m"],
+            ef_construction=row["hnsw_ef_construction"],
+            lists=row["ivfflat_lists"],
+        ),
     )
-    return Generation(row["generation"], row["corpus"], GenerationState(row["state"]), recipe)
-
-
-def _superseded(generations: list[Generation], recipe: Recipe) -> list[Generation]:
-    """Builds that wait to be published, of settings that are no longer those of the corpus."""
-    waiting = {GenerationState.BUILDING, GenerationState.CANDIDATE}
-    return [each for each in generations if each.state in waiting and each.recipe != recipe]
-
-
-def _with_recipe(generations: list[Generation], recipe: Recipe) -> Generation | None:
-    return next((found for found in generations if found.recipe == recipe), None)
+    return Generation(
+        row["generation"],
+        row["corpus"],
+        GenerationState(row["state"]),
+        recipe,
+        build=row["build"],
+        rolled_back=row["rolled_back"],
+        created_at=row["created_at"],
+    )
 
 
 def _numbered(generations: list[Generation], corpus: str, number: int) -> Generation:
@@ -264,10 +345,17 @@ def _numbered(generations: list[Generation], corpus: str, number: int) -> Genera
     )
 
 
-def _create(connection: "Connection", corpus: str, recipe: Recipe) -> Generation:
+def _create(connection: "Connection", corpus: str, recipe: Recipe, *, by_hand: bool) -> Generation:
     from psycopg import errors
 
+    check_width(recipe.index.kind, recipe.dimensions)
     which = {"corpus": corpus, "fingerprint": recipe.fingerprint}
+    if not by_hand and (ended := _held(connection, corpus, recipe)) is not None:
+        raise NotReadyError(
+            f"An index of these settings of {corpus!r} was ended before ({ended})."
+            f" It is not begun again by itself; `rag-assets materialize {corpus}` does that."
+        )
+    connection.execute(_query("hold_no_more"), which)
     row = asdict(recipe) | asdict(recipe.index) | which
     row.pop("index")
     try:
@@ -277,7 +365,24 @@ def _create(connection: "Connection", corpus: str, recipe: Recipe) -> Generation
             f"Corpus {corpus!r} has no documents in the database yet. Materialize raw_documents"
             f" first, or all of it: `rag-assets materialize {corpus}`."
         ) from error
-    return Generation(number, corpus, GenerationState.BUILDING, recipe)
+    return _numbered(living(connection, corpus), corpus, number)
+
+
+def _memory_for_lists(connection: "Connection", generation: Generation) -> str:
+    """Its lists are made in memory, or not at all."""
+    which = {"generation": generation.number}
+    row = connection.execute(_query("lists_to_build"), which).fetchone()
+    memory = memory_for_lists(row["lists"], generation.recipe.dimensions) if row else 0
+    return f"{memory}kB"
+
+
+def _held(connection: "Connection", corpus: str, recipe: Recipe) -> Ended | None:
+    which = {"corpus": corpus, "fingerprint": recipe.fingerprint}
+    return _ended(connection.execute(_query("held"), which).fetchone())
+
+
+def _ended(row: dict[str, Any] | None) -> Ended | None:
+    return Ended(GenerationState(row["state"]), row["reason"]) if row else None
 
 
 def _recalled(connection: "Connection", found: Generation) -> Generation:
@@ -286,15 +391,55 @@ def _recalled(connection: "Connection", found: Generation) -> Generation:
     return replace(found, state=GenerationState.CANDIDATE) if again else found
 
 
-def _set_aside(connection: "Connection", superseded: Generation) -> None:
+def _without_superseded(connection: "Connection", corpus: str, recipe: Recipe) -> list[Generation]:
+    """What lives once builds are cancelled whose settings nobody wants any more."""
+    others = superseded(recipe, living(connection, corpus))
+    for generation in others:
+        _set_aside(connection, generation, reason="the settings have changed")
+    return living(connection, corpus)
+
+
+def _to_be_cancelled(there: list[Generation], corpus: str, number: int | None) -> Generation:
+    ends = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+    some = [each for each in there if each.state in ends]
+    if number is not None:
+        some = [each for each in [_numbered(there, corpus, number)] if each.state in ends]
+    if not some:
+        which = "no build" if number is None else f"no build {number}"
+        raise NotReadyError(
+            f"Corpus {corpus!r} has {which} that could be cancelled: only what is being built, or"
+            " waits to be published, can be. See `rag-assets status`."
+        )
+    if not has_readers(there):
+        raise NotReadyError(
+            f"Generation {some[-1].number} is the first index of {corpus!r}: without it there would"
+            " be nothing to read. Change its settings in defs.yaml, which replaces it, or take the"
+            f" corpus out with `rag-assets remove {corpus}`."
+        )
+    return some[-1]
+
+
+def _set_aside(
+    connection: "Connection", generation: Generation, *, reason: str, held: bool = False
+) -> None:
     """Cancels a build; one that was published before, and recalled since, stays for a rollback."""
-    which = {"generation": superseded.number}
+    which = {"generation": generation.number, "held": held}
     if connection.execute(_query("set_aside"), which).fetchone() is None:
-        _end(connection, superseded.number, GenerationState.CANCELLED)
+        _end(connection, generation.number, GenerationState.CANCELLED, reason, held=held)
 
 
-def _end(connection: "Connection", number: int, state: GenerationState) -> None:
-    connection.execute(_query("end"), {"generation": number, "state": str(state)})
+def _end(
+    connection: "Connection",
+    number: int,
+    state: GenerationState,
+    reason: str,
+    *,
+    held: bool = False,
+) -> None:
+    which = {"generation": number}
+    connection.execute(_query("stop_indexing"), which)
+    connection.execute(_query("end"), which | {"state": str(state)})
+    connection.execute(_query("note_end"), which | {"reason": reason, "held": held})
 
 
 def _unfinished(connection: "Connection", generation: Generation) -> Unfinished:
