@@ -17,7 +17,9 @@ from rag_assets.model import (
     Comparison,
     Corpus,
     DeadLetter,
+    Draft,
     DueText,
+    Experience,
     Finding,
     Found,
     Generation,
@@ -26,6 +28,7 @@ from rag_assets.model import (
     KnownVerdict,
     Mark,
     MergePlan,
+    ModelUse,
     ObservedDocument,
     ParsedDocument,
     ParseJob,
@@ -141,6 +144,22 @@ class EmbeddingProvider(Protocol):
         """Whether each text costs money, and requests are limited."""
 
     def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer: ...
+
+
+class QuestionWriter(Protocol):
+    """A chat model that writes test questions. It is asked once a call, and does not try again.
+
+    Its errors are those of an `EmbeddingProvider`.
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    def most(self, passage: str, *, title: str, complaint: str = "") -> ModelUse:
+        """What `write` uses at most."""
+
+    def write(self, passage: str, *, title: str, complaint: str = "") -> Draft:
+        """A question that the passage answers; a complaint says what was wrong with the last."""
 
 
 class RateLimits(Protocol):
@@ -356,6 +375,40 @@ class EmbeddingStore(Protocol):
 
     def passages(self, generation: Generation, text_hashes: Sequence[bytes]) -> list[Passage]:
         """Where these texts stand in live documents of the generation's corpus."""
+
+
+class PlanningStore(Protocol):
+    """What a plan reads; whoever keeps this promise can write nothing.
+
+    An index needs the texts of the documents that it does not serve as they are, but for those
+    that a look at the source has found changed or gone, and of the contents that it has found.
+    """
+
+    def due(
+        self,
+        generation: Generation,
+        scope: str,
+        *,
+        without: Collection[str],
+        contents: Collection[bytes],
+    ) -> Iterator[tuple[bytes, str | None]]:
+        """Of stored chunks, each text once: its hash, and its words if it has no vector."""
+
+    def uncut(
+        self,
+        generation: Generation,
+        scope: str,
+        *,
+        without: Collection[str],
+        contents: Collection[bytes],
+    ) -> Iterator[StoredText]:
+        """Stored texts that the index's chunker has not cut."""
+
+    def embedded(self, scope: str, embedder: str, text_hashes: Sequence[bytes]) -> set[bytes]:
+        """Those of these texts that a model has seen."""
+
+    def experience(self, scope: str, embedder: str) -> Experience:
+        """What earlier runs tell of a model."""
 
 
 class MergePlanning(Protocol):

@@ -152,6 +152,10 @@ class Settings:
     principals: tuple[str, ...]
     """RAG_ASSETS_PRINCIPALS: as whom the command line asks and searches, separated by commas;
     `everyone` without it."""
+    prices: Path | None = None
+    """RAG_ASSETS_PRICES: a YAML file that states what models cost, in US dollars a million tokens,
+    one a line, as in `openai:my-model at http://gpu:8000/v1: 0.02`; it goes before the table of
+    known prices."""
 
     @classmethod
     def from_environment(
@@ -169,6 +173,7 @@ class Settings:
             runbooks_url=_address(environ, "RAG_ASSETS_RUNBOOKS_URL"),
             pagerduty_url=_address(environ, "RAG_ASSETS_PAGERDUTY_URL") or PAGERDUTY,
             principals=_names(environ.get("RAG_ASSETS_PRINCIPALS", "everyone")),
+            prices=_file(environ, "RAG_ASSETS_PRICES"),
         )
 
 
@@ -180,6 +185,11 @@ def _home(environ: Mapping[str, str], cwd: Path) -> Path:
         if (folder / HOME_FOLDER).is_dir():
             return folder / HOME_FOLDER
     return cwd / HOME_FOLDER
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    named = environ.get(name, "").strip()
+    return Path(named).expanduser().absolute() if named else None
 
 
 def _defs(environ: Mapping[str, str], cwd: Path) -> Path:

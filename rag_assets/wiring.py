@@ -2,10 +2,9 @@
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,10 +15,13 @@ from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.expectations import DataDocs, GreatExpectations
 from rag_assets.adapters.local_files import LocalFiles
 from rag_assets.adapters.openai import OpenAiEmbeddings
+from rag_assets.adapters.openai_questions import OpenAiQuestions
 from rag_assets.adapters.parse_workers import ParseWorkers
 from rag_assets.adapters.postgres.chunks import PostgresChunks
 from rag_assets.adapters.postgres.collecting import PostgresCollecting
+from rag_assets.adapters.postgres.connections import keeping_connections
 from rag_assets.adapters.postgres.corpora import PostgresCorpora
+from rag_assets.adapters.postgres.diffs import PostgresDiffs
 from rag_assets.adapters.postgres.documents import PostgresDocuments
 from rag_assets.adapters.postgres.embeddings import PostgresEmbeddings
 from rag_assets.adapters.postgres.erasing import PostgresErasing
@@ -30,6 +32,8 @@ from rag_assets.adapters.postgres.feedback import PostgresFeedback
 from rag_assets.adapters.postgres.generations import PostgresGenerations
 from rag_assets.adapters.postgres.index import PostgresIndex
 from rag_assets.adapters.postgres.measuring import PostgresMeasuring
+from rag_assets.adapters.postgres.planning import PostgresPlanning
+from rag_assets.adapters.postgres.planning import read_only as read_only_url
 from rag_assets.adapters.postgres.provenance import PostgresProvenance
 from rag_assets.adapters.postgres.quality import PostgresQuality
 from rag_assets.adapters.postgres.rate_limits import PostgresRateLimits
@@ -37,11 +41,12 @@ from rag_assets.adapters.postgres.search import PinnedIndex, PostgresSearchIndex
 from rag_assets.adapters.postgres.sources import PostgresSources
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
 from rag_assets.adapters.postgres.waiting import PostgresWaiting
-from rag_assets.adapters.prices import usd_a_million_tokens
+from rag_assets.adapters.prices import Prices
 from rag_assets.adapters.s3 import S3Client, S3Objects, making_client
 from rag_assets.adapters.sqs import SqsChanges
 from rag_assets.adapters.sqs import client_of as sqs_client_of
 from rag_assets.adapters.system_clock import SystemClock
+from rag_assets.adapters.tokens import counter_of
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.indexing.chunking import MarkdownChunker
@@ -49,6 +54,7 @@ from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import DocumentParser, parser_of
 from rag_assets.indexing.quality import judgings, verdict_changes
 from rag_assets.indexing.requesting import PATIENCE_OF_A_READER, PatientEmbedder
+from rag_assets.indexing.spending import Budget
 from rag_assets.model import (
     Corpus,
     EmbedderIdentity,
@@ -91,6 +97,8 @@ class Stores:
     waiting: PostgresWaiting
     sources: PostgresSources
     provenance: PostgresProvenance
+    planning: PostgresPlanning
+    diffs: PostgresDiffs
     feedback: PostgresFeedback
 
 
@@ -131,8 +139,20 @@ def stores(urls: DatabaseUrls) -> Stores:
         waiting=PostgresWaiting(urls.writer),
         sources=PostgresSources(urls.writer),
         provenance=PostgresProvenance(urls.writer),
+        planning=PostgresPlanning(urls.writer),
+        diffs=PostgresDiffs(urls.writer),
         feedback=PostgresFeedback(urls.writer, reader_url=urls.reader),
     )
+
+
+def connections_kept() -> AbstractContextManager[None]:
+    """Meanwhile the stores of this process use their connections again and again."""
+    return keeping_connections()
+
+
+def read_only(urls: DatabaseUrls) -> DatabaseUrls:
+    """The same database, in sessions that can write nothing."""
+    return DatabaseUrls(*map(read_only_url, (urls.owner, urls.writer, urls.reader)))
 
 
 def search_index(urls: DatabaseUrls) -> PostgresSearchIndex:
@@ -216,14 +236,26 @@ def embedder_for(name: str) -> Embedder:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What models cost, and what a run may spend on them."""
+
+    prices: Prices = field(default_factory=Prices)
+    budget: Budget | None = None
+    """None: as much as it takes."""
+
+
 @contextmanager
 def document_embedder(
-    generation: Generation, corpus: Corpus, urls: DatabaseUrls
+    generation: Generation,
+    corpus: Corpus,
+    urls: DatabaseUrls,
+    spending: Spending = Spending(),
 ) -> Iterator[PatientEmbedder]:
     """The embedder of a generation, at the rate that all runs share."""
     identity, key = generation.recipe.embedder, key_variable(generation.recipe.embedder, corpus)
     provider = _provider(identity, EmbeddingSettings(api_key_env=key))
-    how = corpus.embedding if _is_own_server(identity, corpus) else EmbeddingSettings()
+    how = how_to_reach(identity, corpus)
     limits = PostgresRateLimits(
         urls.writer,
         _account(identity, key),
@@ -237,8 +269,26 @@ def document_embedder(
             chance=random.Random(),  # noqa: S311 - it spreads retries
             rate=limits if provider.metered else None,
             concurrency=how.concurrency if provider.metered else 1,
-            price=_price(identity),
+            price=spending.prices.of(identity).usd if provider.metered else None,
+            budget=spending.budget,
+            count=token_counter(identity) if spending.budget else None,
         )
+
+
+def provider_of(identity: str) -> "Provider":
+    """A model by its identity: what it takes, and whether it costs. It needs no key for that."""
+    return _provider(identity, EmbeddingSettings())
+
+
+def how_to_reach(identity: str, corpus: Corpus) -> EmbeddingSettings:
+    """What the corpus says of a model's server, if it is the one that the corpus names."""
+    return corpus.embedding if _is_own_server(identity, corpus) else EmbeddingSettings()
+
+
+def token_counter(identity: str) -> Callable[[str], int] | None:
+    """Counts the tokens of a text as they are billed; None where that cannot be done here."""
+    asked = EmbedderIdentity.read(identity)
+    return None if asked is None else counter_of(asked)
 
 
 def key_variable(identity: str, corpus: Corpus, otherwise: str | None = None) -> str | None:
@@ -263,14 +313,6 @@ def _account(identity: str, variable: str | None) -> str:
         return identity
     parts = [f"{asked.provider}:{asked.model}", asked.base_url, variable]
     return " ".join(part for part in parts if part)
-
-
-def _price(identity: str) -> Decimal | None:
-    """Nothing is known of what another server than the provider's own may cost."""
-    asked = EmbedderIdentity.read(identity)
-    if asked is None or asked.base_url:
-        return None
-    return usd_a_million_tokens(asked.provider, asked.model)
 
 
 def _provider(name: str, settings: EmbeddingSettings) -> Provider:
@@ -312,6 +354,22 @@ def _made(provider: str, model: str, settings: EmbeddingSettings) -> Provider:
 def _wordllama(model: str) -> WordLlamaEmbedder:
     """Its weights are loaded once a process."""
     return WordLlamaEmbedder(model)
+
+
+# --- test questions ------------------------------------------------------------------------------
+
+
+def question_writer(
+    name: str, *, base_url: str | None = None, api_key_env: str | None = None
+) -> OpenAiQuestions:
+    """A chat model by `openai:model`; to be closed."""
+    provider, _, model = name.partition(":")
+    if provider != "openai" or not model:
+        raise ConfigurationError(
+            f"There is no chat model {name!r}; write openai:MODEL, as in openai:gpt-4o-mini, and"
+            " --base-url for another server that speaks its protocol."
+        )
+    return OpenAiQuestions(model, base_url=base_url, api_key_env=api_key_env)
 
 
 # --- alerts --------------------------------------------------------------------------------------

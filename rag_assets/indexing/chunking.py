@@ -156,9 +156,9 @@ def cut(
     made = 0
     texts = store.unchunked(generation, buckets)
     for batch in bounded(texts, TEXTS_A_COMMIT, weight=_chars, most=CHARS_A_COMMIT):
-        cuts = [_cut(text, chunker) for text in batch]
+        cuts = [cut_one(text, chunker) for text in batch]
         made += store.add_chunks([each for each in cuts if isinstance(each, ChunkSet)], run)
-        if refused := [each for each in cuts if isinstance(each, _Uncut)]:
+        if refused := [each for each in cuts if isinstance(each, Uncut)]:
             having = store.documents_with(generation, [each.content_hash for each in refused])
             dead = [
                 each.letter(doc_id, chunker, run)
@@ -170,7 +170,7 @@ def cut(
 
 
 @dataclass(frozen=True, slots=True)
-class _Uncut:
+class Uncut:
     """A text that a chunker could not cut as it promised."""
 
     content_hash: bytes
@@ -189,16 +189,16 @@ class _Uncut:
         )
 
 
-def _cut(text: StoredText, chunker: Chunker) -> ChunkSet | _Uncut:
+def cut_one(text: StoredText, chunker: Chunker) -> ChunkSet | Uncut:
     try:
         chunks = chunker.split(text.parsed)
     except REFUSALS as error:
         name = type(error).__name__
         # The words of other errors may be words of the document.
         reason = str(error) if isinstance(error, UnreadableDocumentError) else f"it raised {name}"
-        return _Uncut(text.content_hash, name, reason.rstrip("."))
+        return Uncut(text.content_hash, name, reason.rstrip("."))
     if broken := broken_promise(text.parsed.text, chunks):
-        return _Uncut(text.content_hash, "BrokenPromise", broken)
+        return Uncut(text.content_hash, "BrokenPromise", broken)
     return ChunkSet(text.content_hash, text.parser, chunker.identity, chunks)
 
 

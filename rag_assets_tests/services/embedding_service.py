@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_assets_tests.services.faults import BEFORE_WORK, HARMLESS, PASSING, Fault, Faults
-from rag_assets_tests.services.vectors import text_hash, tokens_of, vector_of
+from rag_assets_tests.services.vectors import billed_tokens, text_hash, tokens_of, vector_of
 
 KEY = "sk-loopback-0123456789"
 OPENAI_MODELS = {
@@ -81,6 +81,11 @@ class Behaviour:
     tokens_per_minute: int | None = None
     quota_tokens: int | None = None
     """Billed tokens after which the account is empty."""
+    counts_as_openai: bool = False
+    """With the tokenizer of OpenAI's models, which takes seconds to load."""
+
+    def tokens_of(self, text: str, model: str) -> int:
+        return billed_tokens(text, model) if self.counts_as_openai else tokens_of(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +320,7 @@ class _OpenAi:
     def asked(self, body: Mapping[str, Any]) -> _Asked:
         model = self._model(body.get("model"))
         texts = self._texts(body.get("input"))
-        self._check_tokens(texts)
+        self._check_tokens(texts, model)
         formats = "float" if self._behaviour.plain else body.get("encoding_format") or "float"
         if formats not in ("float", "base64"):
             raise self.refused(f"Invalid encoding_format: {formats!r}.", param="encoding_format")
@@ -350,8 +355,8 @@ class _OpenAi:
             raise self.refused("The input was rejected.", param="input", code="invalid_input")
         return texts
 
-    def _check_tokens(self, texts: Sequence[str]) -> None:
-        tokens = [tokens_of(text) for text in texts]
+    def _check_tokens(self, texts: Sequence[str], model: str) -> None:
+        tokens = [self._behaviour.tokens_of(text, model) for text in texts]
         if max(tokens) > OPENAI_TOKENS_A_TEXT:
             raise self.refused(
                 f"This model's maximum context length is {OPENAI_TOKENS_A_TEXT} tokens, however you"
@@ -377,7 +382,8 @@ class _OpenAi:
 
     def answer(self, computed: _Computed) -> object:
         [encoding] = computed.asked.formats
-        tokens = sum(map(tokens_of, computed.asked.texts))
+        model = computed.asked.model
+        tokens = sum(self._behaviour.tokens_of(text, model) for text in computed.asked.texts)
         return {
             "object": "list",
             "data": [
@@ -668,7 +674,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _charge(self, api: _Api, asked: _Asked) -> None:
         """Against the limits of the account."""
         service = self.server.service
-        tokens = sum(map(tokens_of, asked.texts))
+        tokens = sum(service.behaviour.tokens_of(text, asked.model) for text in asked.texts)
         quota = service.behaviour.quota_tokens
         with service.lock:
             spent = service.account.tokens
@@ -682,7 +688,8 @@ class _Handler(BaseHTTPRequestHandler):
         hashes = [text_hash(text) for text in asked.texts]
         with service.lock:
             service.account.paid.update(hashes)
-            service.account.tokens += sum(map(tokens_of, asked.texts))
+            counts = service.behaviour.tokens_of
+            service.account.tokens += sum(counts(text, asked.model) for text in asked.texts)
             if fault is not None and fault not in (*BEFORE_WORK, *HARMLESS):
                 service.account.spoiled.update(hashes)
 

@@ -11,6 +11,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from rag_assets.adapters.tokens import counter_of
+from rag_assets.model import EmbedderIdentity
+
 KIND_WEIGHT = 0.25
 
 
@@ -37,8 +40,14 @@ def vector_of(text: str, *, dimensions: int, kind: str = "") -> NDArray[np.float
     return vector.astype(np.float32)
 
 
+def billed_tokens(text: str, model: str) -> int:
+    """What the service bills: OpenAI's own models as OpenAI does, where its tokenizer is here."""
+    count = counter_of(EmbedderIdentity("openai", model, 1, ""))
+    return max(1, count(text)) if count else tokens_of(text)
+
+
 def tokens_of(text: str) -> int:
-    """What the service bills: about four bytes a token, and never more tokens than bytes."""
+    """Of other models: about four bytes a token, and never more tokens than bytes."""
     pieces = re.findall(r"\w+|[^\w\s]", text)
     return max(1, sum(-(-len(piece.encode()) // 4) for piece in pieces))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
 
 ROWS_AT_ONCE = 2000
+TEXTS_AT_ONCE = 100
 
 
 class PostgresDocuments:
@@ -148,6 +149,18 @@ class PostgresDocuments:
         with connect(self._url) as connection:
             rows = connection.execute(_query("live_texts"), which)
             return {row["doc_id"]: row["text"] for row in rows}
+
+    def every_text(self, corpus: str) -> Iterator[tuple[str, str]]:
+        """Every live document with its text, some at a time."""
+        yield from ((doc_id, text) for doc_id, _, text in self.every_document(corpus))
+
+    def every_document(self, corpus: str) -> Iterator[tuple[str, str, str]]:
+        """Id, title and text of every live document, some at a time."""
+        which: dict[str, object] = {"corpus": corpus, "after": "", "limit": TEXTS_AT_ONCE}
+        with connect(self._url) as connection:
+            while rows := connection.execute(_query("page_of_live_texts"), which).fetchall():
+                yield from ((row["doc_id"], row["title"], row["text"]) for row in rows)
+                which["after"] = rows[-1]["doc_id"]
 
     def sample(self, corpus: str, *, limit: int) -> dict[str, ParsedDocument]:
         """Live documents, the same ones as long as none comes or goes."""
@@ -487,13 +500,18 @@ class _Recording:
 
 
 def _register(connection: "Connection", corpus: Corpus) -> None:
+    if not check_registered(connection, corpus):
+        which = {"corpus": corpus.name, "scope": corpus.scope, "buckets": corpus.buckets}
+        connection.execute(_query("register_corpus"), which)
+        check_registered(connection, corpus)  # another run may have been the first
+
+
+def check_registered(connection: "Connection", corpus: Corpus) -> bool:
+    """Whether the corpus is known; refused where it is stored otherwise than its file says."""
     name = {"corpus": corpus.name}
     found = connection.execute(_query("registered_corpus"), name).fetchone()
     if found is None:
-        connection.execute(
-            _query("register_corpus"), name | {"scope": corpus.scope, "buckets": corpus.buckets}
-        )
-        found = only_row(connection.execute(_query("registered_corpus"), name))
+        return False
     if found["buckets"] != corpus.buckets:
         raise ConfigurationError(
             f"Corpus {corpus.name!r} is stored over {found['buckets']} buckets, its defs.yaml says"
@@ -506,6 +524,7 @@ def _register(connection: "Connection", corpus: Corpus) -> None:
             f" {corpus.scope!r}. Embeddings are not shared between scopes: run `rag-assets remove"
             f" {corpus.name}` first, or set `scope: {found['scope']}` again."
         )
+    return True
 
 
 def _lock_buckets(connection: "Connection", query: str, which: Mapping[str, object]) -> None:
