@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from rag_assets.model import (
     GenerationState,
     GoldenQuestion,
     GraphRecall,
+    IndexKind,
     PublishedIndex,
     RunIdentity,
     Scores,
@@ -49,12 +50,22 @@ def refusal(candidate: Generation, verdict: Verdict) -> str:
     )
 
 
+_FINDS_MORE: Mapping[IndexKind, str] = {
+    "hnsw": "raise `retrieval.ef_search`, or `index.m` and `index.ef_construction`, which build"
+    " another generation",
+    "ivfflat": "raise `retrieval.probes`; or set another `index.lists`, which builds another"
+    " generation, with lists made from the vectors of today",
+    "binary": "raise `retrieval.oversampling`; or choose another `index.kind`, which builds another"
+    " generation",
+    "exact": "it looks at every vector",
+}
+
+
 def lacking(found: GraphRecall, wanted: float) -> str:
-    """What is wrong with a graph, and what makes a better one."""
+    """What is wrong with an index, and what makes a better one."""
     return (
-        f"The graph of generation {found.generation} finds {found.recall:.3f} of what exact search"
-        f" finds, {wanted:.3f} is wanted; raise `retrieval.ef_search`, or `index.m` and"
-        " `index.ef_construction`, which build another generation."
+        f"The {found.kind} index of generation {found.generation} finds {found.recall:.3f} of what"
+        f" an exact search finds, {wanted:.3f} is wanted; {_FINDS_MORE[found.kind]}."
     )
 
 
@@ -188,11 +199,11 @@ class Publisher:
         return sorted({each.doc_id for each in unexpected})
 
     def recall(self, generation: Generation) -> GraphRecall:
-        """How much of the nearest its graph finds, searched as the corpus is today."""
+        """How much of the nearest its index finds, searched as the corpus is today."""
         return self.stores.measuring.recall(generation, self.corpus.retrieval)
 
     def _not_found(self, candidate: Generation) -> Iterator[str]:
-        """Also refused for a graph that finds too little."""
+        """Also refused for an index that finds too little."""
         found, wanted = self.recall(candidate), self.corpus.quality.min_recall
         if found.recall < wanted:
             yield lacking(found, wanted)
@@ -263,6 +274,7 @@ class Publisher:
             published_at=datetime.now(UTC),
             run_id="",
             api_key_env=wiring.key_variable(generation.recipe.embedder, self.corpus),
+            index_kind=generation.recipe.index.kind,
         )
         return wiring.pinned_index(index, row)
 

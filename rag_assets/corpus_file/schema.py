@@ -332,7 +332,7 @@ class ScheduleAttributes(Attributes):
     quality: Cron | None = Field(
         default=_SCHEDULES.quality,
         description="Everything stored is verified, the expectations are judged, the golden set is"
-        " scored, and the graph is held against exact search.",
+        " scored, and the index is held against exact search.",
     )
     upkeep: Cron | None = Field(
         default=_SCHEDULES.upkeep,
@@ -381,7 +381,7 @@ class QualityAttributes(Attributes):
     )
     min_recall: Share = Field(
         default=_QUALITY.min_recall,
-        description="How much of what exact search finds the graph must find.",
+        description="How much of what an exact search finds the index must find.",
     )
     quarantine: list[model.QualityRule] = Field(
         default=list(_QUALITY.quarantine),
@@ -531,7 +531,7 @@ class EmbeddingAttributes(Attributes):
         description="The environment variable that holds the key. Without it, `OPENAI_API_KEY` or"
         " `CO_API_KEY` for the provider's own server, and no key for another.",
     )
-    dimensions: Annotated[int, Field(ge=1, le=4000)] | None = Field(
+    dimensions: Annotated[int, Field(ge=1, le=max(model.MOST_DIMENSIONS.values()))] | None = Field(
         default=_EMBEDDING.dimensions,
         description="The length of a vector: of a model that is not known, or shorter than usual"
         " of one that can. Another value builds a new generation of the index.",
@@ -553,14 +553,28 @@ class EmbeddingAttributes(Attributes):
     )
 
 
-class IndexAttributes(Attributes):
-    """The HNSW graph of the index. Another value builds a new generation."""
+_KINDS_WITH: dict[str, tuple[model.IndexKind, ...]] = {
+    "m": ("hnsw", "binary"),
+    "ef_construction": ("hnsw", "binary"),
+    "lists": ("ivfflat",),
+}
 
+
+class IndexAttributes(Attributes):
+    """What the nearest vectors are found with. Another value builds a new generation."""
+
+    kind: model.IndexKind = Field(
+        default=_INDEX.kind,
+        description="`exact` looks at every vector; `hnsw` walks a graph; `ivfflat` looks into the"
+        " nearest of some lists; `binary` walks a graph of one bit a dimension, and orders what it"
+        " finds by the vectors.",
+    )
     m: int = Field(
         default=_INDEX.m,
         ge=2,
         le=100,
-        description="Links of each vector. More find more, and take memory and time to build.",
+        description="Links of each vector in the graph of `hnsw` and `binary`. More find more, and"
+        " take memory and time to build.",
     )
     ef_construction: int = Field(
         default=_INDEX.ef_construction,
@@ -569,6 +583,24 @@ class IndexAttributes(Attributes):
         description="Candidates looked at for each link while the graph is built. At least twice"
         " `m`.",
     )
+    lists: int | None = Field(
+        default=_INDEX.lists,
+        ge=1,
+        le=32768,
+        description="Into how many lists `ivfflat` sorts the vectors. Without it, one for each"
+        " thousand that are there when it is built; of more than a million, the square root.",
+    )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        for name in sorted(self.model_fields_set & _KINDS_WITH.keys()):
+            kinds = _KINDS_WITH[name]
+            if self.kind not in kinds:
+                raise ValueError(
+                    f"{name} is a setting of the kind {' or '.join(kinds)}, and this index is of"
+                    f" the kind {self.kind}; remove {name}, or write kind: {kinds[0]}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _wide_enough(self) -> Self:
@@ -593,7 +625,8 @@ class RetrievalAttributes(Attributes):
         default=_RETRIEVAL.ef_search,
         ge=1,
         le=1000,
-        description="Vectors looked at in the graph for one question. More find more, slower.",
+        description="Vectors looked at in the graph of `hnsw` and `binary` for one question. More"
+        " find more, slower.",
     )
     lexical_weight: float = Field(
         default=_RETRIEVAL.lexical_weight,
@@ -608,6 +641,19 @@ class RetrievalAttributes(Attributes):
         le=1,
         description="The share of the question's meaningful words, weighted by how rare they are,"
         " that the best passage must have. With less, the question is refused.",
+    )
+    probes: int = Field(
+        default=_RETRIEVAL.probes,
+        ge=1,
+        le=32768,
+        description="Lists of `ivfflat` looked into for one question. More find more, slower.",
+    )
+    oversampling: int = Field(
+        default=_RETRIEVAL.oversampling,
+        ge=1,
+        le=100,
+        description="How many times `candidates` are taken by their bits from an index of the kind"
+        " `binary`, and then ordered by their vectors. More find more, slower.",
     )
 
 
@@ -692,7 +738,9 @@ class CorpusAttributes(Attributes):
         description="How a hosted embedding model is reached, and how fast it is asked.",
     )
     index: IndexAttributes = Field(
-        default=IndexAttributes(), description="The graph that vectors are searched in."
+        default=IndexAttributes(),
+        validate_default=True,
+        description="What the nearest vectors are found with.",
     )
     retrieval: RetrievalAttributes = Field(
         default=RetrievalAttributes(), description="How passages are found and ordered."
@@ -767,6 +815,17 @@ class CorpusAttributes(Attributes):
             except ConfigurationError as error:
                 raise ValueError(str(error)) from error
         return embedding
+
+    @field_validator("index")
+    @classmethod
+    def _holds_the_vectors(cls, index: IndexAttributes, info: ValidationInfo) -> IndexAttributes:
+        embedding = info.data.get("embedding")
+        wanted = embedding.dimensions if embedding else None
+        try:
+            model.check_width(index.kind, wanted or 0)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return index
 
 
 class CorpusFile(Attributes):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rag_assets.errors import ConfigurationError
 from rag_assets.model.documents import bucket_key
 from rag_assets.model.quality import QualityRule
 
@@ -103,7 +104,7 @@ class QualitySettings:
     max_drop: float = 0.3
     """The share of its rows that an index may lose within a day."""
     min_recall: float = 0.95
-    """How much of the exact search the graph must find."""
+    """How much of what an exact search finds the index must find."""
     quarantine: tuple[QualityRule, ...] = (
         "empty_text",
         "garbled_text",
@@ -192,12 +193,56 @@ class EmbeddingSettings:
     concurrency: int = 4
 
 
+IndexKind = Literal["exact", "hnsw", "ivfflat", "binary"]
+
+MOST_DIMENSIONS: Mapping[IndexKind, int] = {
+    "exact": 16_000,
+    "hnsw": 4_000,
+    "ivfflat": 4_000,
+    "binary": 16_000,
+}
+"""How wide vectors may be: what an index, or else a column, of half precision holds."""
+
+
+def check_width(kind: IndexKind, dimensions: int) -> None:
+    """Refuses vectors that an index of this kind does not hold."""
+    if dimensions <= (most := MOST_DIMENSIONS[kind]):
+        return
+    wider = " or ".join(each for each, limit in MOST_DIMENSIONS.items() if limit >= dimensions)
+    instead = f"choose the kind {wider}, or " if wider else ""
+    raise ConfigurationError(
+        f"an index of the kind {kind} holds vectors of at most {most} dimensions, not {dimensions};"
+        f" {instead}ask the model for fewer"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """The HNSW graph, built after the load."""
+    """The index of a generation, made after the load."""
 
+    kind: IndexKind = "hnsw"
     m: int = 16
+    """Of the graph of `hnsw` and `binary`, like `ef_construction`."""
     ef_construction: int = 64
+    lists: int | None = None
+    """Into how many lists `ivfflat` sorts the vectors; None: by how many there are."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for what makes equal indexes: what a kind has no use for is left out.
+
+        >>> IndexSettings("ivfflat", m=8).identity
+        'ivfflat lists=by rows'
+        """
+        match self.kind:
+            case "hnsw":  # as it was written when there was no other kind
+                return f"IndexSettings(m={self.m}, ef_construction={self.ef_construction})"
+            case "binary":
+                return f"binary m={self.m} ef_construction={self.ef_construction}"
+            case "ivfflat":
+                return f"ivfflat lists={self.lists or 'by rows'}"
+            case "exact":
+                return "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +251,13 @@ class RetrievalSettings:
 
     candidates: int = 100
     ef_search: int = 100
+    """How far the graph of `hnsw` and `binary` is walked."""
     lexical_weight: float = 0.5
     min_support: float = 0.42
+    probes: int = 20
+    """How many lists of `ivfflat` are looked into."""
+    oversampling: int = 4
+    """How many times `candidates` `binary` takes by their bits, to order them by their vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,15 +115,6 @@ class QualityTally:
 
 
 @dataclass(frozen=True, slots=True)
-class GraphRecall:
-    """How much of what exact search finds the graph of a generation finds."""
-
-    generation: int
-    recall: float
-    questions: int
-
-
-@dataclass(frozen=True, slots=True)
 class GenerationSize:
     """What a generation holds, and the most that it held within a day."""
 

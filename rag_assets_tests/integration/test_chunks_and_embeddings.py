@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from rag_assets.errors import EmbeddingError, RejectedInputError
+from rag_assets.errors import ConfigurationError, EmbeddingError, RejectedInputError
 from rag_assets.indexing.embedding import embed
 from rag_assets.model import (
     Chunk,
@@ -338,7 +338,7 @@ def test_a_vector_too_wide_for_the_index_is_refused(chain: Chain) -> None:
     from rag_assets.testing import HashEmbedder
 
     chain.observe()
-    with pytest.raises(psycopg.errors.RaiseException, match="at most 4000 dimensions"):
+    with pytest.raises(ConfigurationError, match="at most 4000 dimensions, not 4001; choose"):
         replace(chain, embedder=CountingEmbedder(words=HashEmbedder(4001))).open()
 
 

@@ -191,8 +191,9 @@ WRITES: list[LiteralString] = [
     "UPDATE published_index SET generation = 1",
     "UPDATE index_1 SET acl = '{everyone}'",
     "DELETE FROM index_1",
-    "SELECT create_generation('notes', 'f', 'p', 'c', 'e', 8, 16, 64)",
+    "SELECT create_generation('notes', 'f', 'p', 'c', 'e', 8, 'hnsw', 16, 64, NULL)",
     "SELECT build_vector_index(1)",
+    "SELECT lists_of(1)",
     "SELECT end_generation(1, 'dropped')",
     "CREATE TABLE rag_assets.mine ()",
     "CREATE TABLE public.mine ()",
@@ -265,6 +266,7 @@ def allow_temporary(chain: Chain) -> None:
         ("index_buckets", "SELECT * FROM rag_assets.search_words(1, ARRAY['rose'], 5)"),
         ("index_buckets", "SELECT * FROM rag_assets.question_stems(1, ARRAY['rose'])"),
         ("generations", "SELECT rag_assets.build_vector_index(1)"),
+        ("generations", "SELECT rag_assets.lists_of(1)"),
         ("published_index", "SELECT rag_assets.end_generation(1, 'dropped')"),
     ],
 )
@@ -283,7 +285,8 @@ def test_a_temporary_table_does_not_run_its_owners_code_with_the_rights_of_ours(
         )
         connection.execute(
             f"CREATE TEMPORARY VIEW {table} AS SELECT pg_temp.who() AS generation, 1 AS chunks,"
-            " 1 AS words, 'building' AS state, 1 AS hnsw_m, 1 AS hnsw_ef_construction".encode()
+            " 1 AS words, 'building' AS state, 'hnsw' AS index_kind, 1 AS hnsw_m,"
+            " 1 AS hnsw_ef_construction, 1 AS ivfflat_lists".encode()
         )
         connection.execute(f"GRANT ALL ON {table} TO PUBLIC".encode())
         with suppress(errors.InsufficientPrivilege, errors.RaiseException):

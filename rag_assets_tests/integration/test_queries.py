@@ -45,6 +45,8 @@ FILLED_IN = {
     "{batch}": "(SELECT doc_id, encode(content_hash, 'hex') AS content FROM documents) b",
     "{query}": "SELECT doc_id FROM documents",
     "{most}": "5",
+    "{bits}": "64",
+    "{kilobytes}": "1024",
 }
 """What stands for a stage's rows, and for what a user asks of them."""
 

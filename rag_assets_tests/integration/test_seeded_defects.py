@@ -554,7 +554,7 @@ def test_a_candidate_whose_graph_finds_nothing_is_not_published(seeded: Seeded) 
     other.sql("DROP INDEX index_2_by_vector")
     refused = other.result("eval_scores.gate")
     assert not refused.passed
-    assert "The graph of generation 2 finds 0.000" in str(refused.description)
+    assert "The hnsw index of generation 2 finds 0.000" in str(refused.description)
 
 
 def test_a_candidate_that_its_scores_refuse_is_not_looked_at_more_dearly(seeded: Seeded) -> None:
@@ -565,7 +565,7 @@ def test_a_candidate_that_its_scores_refuse_is_not_looked_at_more_dearly(seeded:
     other.sql("DROP INDEX index_2_by_vector")
     told = str(other.result("eval_scores.gate").description)
     assert "recall@10" in told
-    assert "The graph of generation 2" not in told
+    assert "index of generation 2" not in told
 
 
 def test_a_vector_of_no_number_never_gets_so_far(seeded: Seeded) -> None:

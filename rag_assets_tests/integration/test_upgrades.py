@@ -94,8 +94,9 @@ def test_the_tables_of_its_generations_are_those_of_a_new_generation(
     old = value(empty.writer, "SELECT generation FROM published_index")
     new = value(
         empty.writer,
-        "SELECT create_generation(corpus, 'another', parser, chunker, embedder, dimensions, hnsw_m,"
-        f" hnsw_ef_construction) FROM generations WHERE generation = {old}",
+        "SELECT create_generation(corpus, 'another', parser, chunker, embedder, dimensions,"
+        " index_kind, hnsw_m, hnsw_ef_construction, ivfflat_lists)"
+        f" FROM generations WHERE generation = {old}",
     )
     value(empty.writer, f"SELECT build_vector_index({new})::text")
 

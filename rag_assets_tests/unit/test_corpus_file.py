@@ -176,7 +176,7 @@ EMBEDDING = [
     ("openai:text-embedding-ada-002", ["dimensions: 512"], "has 1536 dimensions, not 512"),
     ("openai:text-embedding-3-small", ["dimensions: 3072"], "has 1536, or fewer dimensions"),
     ("cohere:embed-v4.0", ["dimensions: 300"], "has 1536 or 1024 or 512 or 256 dimensions"),
-    ("openai:bge-m3", ["dimensions: 5000"], "must be at most 4000"),
+    ("openai:bge-m3", ["dimensions: 20000"], "must be at most 16000"),
     ("wordllama:l2_supercat_64", ["concurrency: 2"], "wordllama comes with its weights"),
     ("cohere:embed-v4.0", ["base_url: localhost:8000"], "must be a URL such as"),
     ("cohere:embed-v4.0", ["base_url: http://ann:s3cret@gpu"], "must not hold a user or password"),
@@ -200,6 +200,32 @@ def test_a_model_that_cannot_be_asked_so_is_told_and_no_secret_with_it(
     assert expected in str(problem)
     assert "attributes.embedding" in str(problem)
     assert "s3cret" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wide"), [("hnsw", False), ("ivfflat", False), ("binary", True), ("exact", True)]
+)
+def test_a_kind_of_index_that_cannot_hold_the_vectors_is_told(
+    defs: Path, kind: str, wide: bool
+) -> None:
+    text = with_embedder("openai:bge-m3", "dimensions: 5000") + f"  index: {{kind: {kind}}}\n"
+
+    told = [str(problem) for problem in problems_of(defs, text)]
+
+    words = (
+        f"attributes.index: an index of the kind {kind} holds vectors of at most 4000 dimensions,"
+        " not 5000; choose the kind exact or binary, or ask the model for fewer"
+    )
+    assert [words in each for each in told] == ([] if wide else [True])
+
+
+def test_an_index_of_lists_is_read_with_what_readers_do_with_it(defs: Path) -> None:
+    index = "  index: {kind: ivfflat, lists: 30}\n  retrieval: {probes: 4, oversampling: 7}\n"
+
+    corpus = read_corpus(make_corpus(defs, SMALLEST + index))
+
+    assert corpus.index == model.IndexSettings("ivfflat", lists=30)
+    assert (corpus.retrieval.probes, corpus.retrieval.oversampling) == (4, 7)
 
 
 def test_corpora_come_in_the_order_of_their_names(defs: Path) -> None:
@@ -379,6 +405,27 @@ SETTINGS = [
         "ef_construction: 32",
         "ef_construction: 15",
         "12: attributes.index: ef_construction (15) must be at least twice m (8)",
+    ),
+    (
+        "index: {m: 8,",
+        "index: {kind: graph, m: 8,",
+        "12: attributes.index.kind: unknown name 'graph'; known are exact, hnsw, ivfflat, binary",
+    ),
+    (
+        "index: {m: 8,",
+        "index: {lists: 30,",
+        (
+            "12: attributes.index: lists is a setting of the kind ivfflat, and this index is of the kind"
+            " hnsw; remove lists, or write kind: ivfflat"
+        ),
+    ),
+    (
+        "index: {m: 8,",
+        "index: {kind: exact,",
+        (
+            "12: attributes.index: ef_construction is a setting of the kind hnsw or binary, and this"
+            " index is of the kind exact; remove ef_construction, or write kind: hnsw"
+        ),
     ),
     (
         "warn_after_h: 12",

@@ -1,4 +1,4 @@
--- What is measured of whole generations: their size, their rows, their graph, their vectors.
+-- What is measured of whole generations: their size, their rows, what is found, their vectors.
 
 -- name: measure
 -- Only when it is another than before.
@@ -69,17 +69,19 @@ CROSS JOIN LATERAL (SELECT count(*)::integer AS found FROM {index} WHERE doc_id 
 WHERE coalesce(w.chunks, 0) <> i.found
 ORDER BY w.doc_id LIMIT %(limit)s;
 
--- name: graph
--- Whether there is one to be walked through.
+-- name: found_by
+-- Whether there is an index to be looked through.
 SELECT EXISTS (
     SELECT FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam
-    WHERE x.indrelid = to_regclass('rag_assets.' || %(table)s) AND a.amname = 'hnsw'
+    WHERE x.indrelid = to_regclass('rag_assets.' || %(table)s) AND a.amname IN ('hnsw', 'ivfflat')
       AND x.indisvalid) AS there;
 
--- name: walk_the_graph
--- As readers do, but never the exact way: it is the graph that is to be judged.
+-- name: look_through
+-- As readers do, but never the exact way: it is the index that is to be judged.
 SELECT set_config('hnsw.ef_search', %(ef_search)s::text, true),
-       set_config('hnsw.iterative_scan', 'strict_order', true),
+       set_config('hnsw.iterative_scan', %(order)s, true),
+       set_config('ivfflat.probes', %(probes)s::text, true),
+       set_config('ivfflat.iterative_scan', 'relaxed_order', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
        set_config('enable_indexscan', 'on', true);
 
@@ -96,6 +98,20 @@ WITH asked AS MATERIALIZED (
 SELECT a.doc_id, a.ord, (SELECT array_agg(n.distance) FROM (
     SELECT i.embedding <=> a.embedding AS distance FROM {index} i
     ORDER BY i.embedding <=> a.embedding LIMIT %(wanted)s) n) AS distances
+FROM asked a;
+
+-- name: nearest_by_bits
+-- The same of those that are nearest by their bits.
+WITH asked AS MATERIALIZED (
+    SELECT doc_id, ord, embedding FROM {index} ORDER BY text_hash, doc_id, ord LIMIT %(questions)s
+)
+SELECT a.doc_id, a.ord, (SELECT array_agg(n.distance) FROM (
+    SELECT alike.embedding <=> a.embedding AS distance FROM (
+        SELECT i.embedding FROM {index} i
+        ORDER BY binary_quantize(i.embedding)::bit({bits})
+                 <~> binary_quantize(a.embedding)::bit({bits})
+        LIMIT %(by_bits)s) alike
+    ORDER BY alike.embedding <=> a.embedding LIMIT %(wanted)s) n) AS distances
 FROM asked a;
 
 -- name: sameness

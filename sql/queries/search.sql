@@ -1,15 +1,35 @@
 -- What the reader may ask, in one read-only transaction a request.
 
 -- name: begin_request
--- Who asks, and how the graph is walked: for this transaction only.
+-- Who asks, and how far an index is looked through: for this transaction only. Every scan goes on
+-- until there are enough rows that may be seen.
 SELECT set_config('rag_assets.principals', %(principals)s::text[]::text, true),
        set_config('hnsw.ef_search', %(ef_search)s::text, true),
-       set_config('hnsw.iterative_scan', 'strict_order', true),
+       set_config('hnsw.iterative_scan', %(order)s, true),
+       set_config('ivfflat.probes', %(probes)s::text, true),
+       set_config('ivfflat.iterative_scan', 'relaxed_order', true),
        set_config('statement_timeout', '30s', true);
 
 -- name: nearest
--- The dense leg; no rows are forced through the graph, the planner may choose the exact way.
+-- The dense leg, through a graph or exactly; no rows are forced through the graph, the planner may
+-- choose the exact way.
 SELECT doc_id, ord FROM {index} ORDER BY embedding <=> %(vector)s::halfvec LIMIT %(candidates)s;
+
+-- name: nearest_in_lists
+-- Where more lists are looked into than at first, what is in them may be nearer than what was found.
+WITH near AS MATERIALIZED (
+    SELECT doc_id, ord, embedding <=> %(vector)s::halfvec AS distance FROM {index}
+    ORDER BY distance LIMIT %(candidates)s)
+SELECT doc_id, ord FROM near ORDER BY distance + 0;
+
+-- name: nearest_by_bits
+-- More than are wanted by the bits alone, of which the nearest by the vectors.
+WITH alike AS MATERIALIZED (
+    SELECT doc_id, ord, embedding FROM {index}
+    ORDER BY binary_quantize(embedding)::bit({bits})
+             <~> binary_quantize(%(vector)s::halfvec)::bit({bits})
+    LIMIT %(by_bits)s)
+SELECT doc_id, ord FROM alike ORDER BY embedding <=> %(vector)s::halfvec LIMIT %(candidates)s;
 
 -- name: stems
 -- The words of the question as the index knows them.

@@ -10,6 +10,7 @@ from typing import Any
 
 from rag_assets.adapters.postgres import migrations, queries
 from rag_assets.adapters.postgres.connections import connect
+from rag_assets.adapters.postgres.lists import memory_for_lists
 from rag_assets.errors import ConfigurationError, DatabaseError
 from rag_assets.settings import DatabaseUrls
 
@@ -18,6 +19,11 @@ _COPIED_VERSION = re.compile(
     r"^COPY rag_assets\.schema_migrations [^\t\n]* FROM stdin;\n(.*?)^\\\.$",
     re.MULTILINE | re.DOTALL,
 )
+_LISTS = re.compile(
+    r"^CREATE INDEX \S+ ON rag_assets\.index_\d+ USING ivfflat [^\t\n]*\blists='?(\d{1,5})\b",
+    re.MULTILINE,
+)
+_DIMENSIONS = re.compile(r"^    embedding \w+\.halfvec\((\d{1,5})\)", re.MULTILINE)
 _NEWER_SERVERS_ONLY = re.compile(r"^SET transaction_timeout = \d+;\n", re.MULTILINE)
 _SEAL = b"\nrag_assets backup, sha256: "
 _PART = 1 << 20
@@ -77,9 +83,22 @@ def restore(urls: DatabaseUrls, file: Path, *, replace: bool, programs: Path) ->
         ],
         urls.owner,
         f"{file} could not be restored; the database is as it was",
-        stdin=f"{queries.load('backups')['before_restore']}\n{script}",
+        stdin="\n".join(
+            [queries.load("backups")["before_restore"], _room_for_lists(script), script]
+        ),
     )
     migrations.migrate(urls)
+
+
+def _room_for_lists(script: str) -> str:
+    """A statement without which the largest index of lists could not be made again."""
+    from psycopg import sql
+
+    lists = max(map(int, _LISTS.findall(script)), default=0)
+    dimensions = max(map(int, _DIMENSIONS.findall(script)), default=0)
+    kilobytes = memory_for_lists(lists, dimensions) if lists else 0
+    statement = sql.SQL(queries.load("backups")["room_for_lists"])
+    return statement.format(kilobytes=sql.Literal(kilobytes)).as_string()
 
 
 def corpora_there(urls: DatabaseUrls) -> list[str]:

@@ -1,11 +1,12 @@
 """Measures whole generations: how large they are, what is lost of them, how well they are found."""
 
 from collections.abc import Mapping
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.chunks import which_rows, which_written
 from rag_assets.adapters.postgres.connections import connect, only_row
+from rag_assets.adapters.postgres.search import how_far
 from rag_assets.model import (
     ChunkLengths,
     Generation,
@@ -16,6 +17,9 @@ from rag_assets.model import (
     Sameness,
     Written,
 )
+
+if TYPE_CHECKING:
+    from psycopg.sql import Composed
 
 QUESTIONS = 100
 """Rows of an index that are looked for again in it."""
@@ -64,22 +68,25 @@ class PostgresMeasuring:
         questions: int = QUESTIONS,
         wanted: int = WANTED,
     ) -> GraphRecall:
-        """How much of what is nearest the graph finds, with what readers search with.
+        """How much of what is nearest an index finds, looked through as readers do.
 
-        A generation without a graph has none to be walked through; it finds nothing.
+        An exact search finds all there is. One that is to have an index and has none finds nothing.
         """
-        number = generation.number
-        nearest = queries.of_generation(_query("nearest"), number)
-        which = {"questions": questions, "wanted": wanted, "ef_search": retrieval.ef_search}
+        number, kind = generation.number, generation.recipe.index.kind
+        if kind == "exact":
+            return GraphRecall(number, 1.0, 0, kind)
+        which = {"questions": questions, "wanted": wanted, **how_far(kind, retrieval)}
+        nearest = _composed("nearest", generation)
+        found = _composed("nearest_by_bits", generation) if kind == "binary" else nearest
         with connect(self._url) as connection, connection.transaction():
-            there = only_row(connection.execute(_query("graph"), {"table": f"index_{number}"}))
+            there = only_row(connection.execute(_query("found_by"), {"table": f"index_{number}"}))
             connection.execute(_query("look_at_all"))
             exact = _distances(connection.execute(nearest, which).fetchall())
             if not there["there"]:
-                return GraphRecall(number, 0.0 if exact else 1.0, len(exact))
-            connection.execute(_query("walk_the_graph"), which)
-            walked = _distances(connection.execute(nearest, which).fetchall())
-        return GraphRecall(number, recall_of(exact, walked), len(exact))
+                return GraphRecall(number, 0.0 if exact else 1.0, len(exact), kind)
+            connection.execute(_query("look_through"), which)
+            through = _distances(connection.execute(found, which).fetchall())
+        return GraphRecall(number, recall_of(exact, through), len(exact), kind)
 
     def sameness(self, generation: Generation) -> Sameness:
         """How alike the vectors are that the model of a generation gave to different texts."""
@@ -113,6 +120,12 @@ def recall_of(
 
 def _distances(rows: list[dict[str, Any]]) -> dict[tuple[str, int], list[float]]:
     return {(row["doc_id"], row["ord"]): row["distances"] or [] for row in rows}
+
+
+def _composed(name: str, generation: Generation) -> "Composed":
+    return queries.of_generation(
+        _query(name), generation.number, dimensions=generation.recipe.dimensions
+    )
 
 
 def _query(name: str) -> LiteralString:

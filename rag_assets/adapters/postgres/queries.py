@@ -42,12 +42,18 @@ def load(stage: str) -> dict[str, LiteralString]:
     }
 
 
-def of_generation(query: LiteralString, generation: int | None) -> "Composed":
-    """A query over the tables of one generation, `{index}`, `{postings}` and `{served}`."""
+def of_generation(
+    query: LiteralString, generation: int | None, *, dimensions: int = 1
+) -> "Composed":
+    """A query over the tables of one generation, `{index}`, `{postings}` and `{served}`.
+
+    Where it names `{bits}`, as many as its vectors have dimensions.
+    """
     from psycopg import sql
 
     return sql.SQL(query).format(
         index=sql.Identifier(f"index_{generation}"),
         postings=sql.Identifier(f"postings_{generation}"),
         served=sql.Identifier(f"served_{generation}"),
+        bits=sql.Literal(dimensions),
     )

@@ -1,7 +1,7 @@
 """The reader's side: finds candidates in one generation, as far as the principals may see."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from rag_assets.adapters.postgres import generations, queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.errors import NotPublishedError
-from rag_assets.model import Found, Hit, PublishedIndex, QuestionTerm
+from rag_assets.model import (
+    Found,
+    Hit,
+    IndexKind,
+    PublishedIndex,
+    QuestionTerm,
+    RetrievalSettings,
+)
 from rag_assets.ports import SearchIndex, Vectors
 
 if TYPE_CHECKING:
@@ -19,6 +26,14 @@ if TYPE_CHECKING:
 
     from rag_assets.adapters.postgres.connections import Connection
 
+_NEAREST: Mapping[IndexKind, str] = {
+    "exact": "nearest",
+    "hnsw": "nearest",
+    "ivfflat": "nearest_in_lists",
+    "binary": "nearest_by_bits",
+}
+MOST_EF_SEARCH = 1000
+"""What pgvector allows."""
 _WORD = re.compile(r"\w+(?:[-.'’]\w+)*")  # noqa: RUF001 -- both apostrophes stand in real questions
 
 
@@ -68,6 +83,22 @@ class PostgresSearchIndex:
                 ) from error
 
 
+def how_far(kind: IndexKind, retrieval: RetrievalSettings) -> dict[str, Any]:
+    """How an index of this kind is looked through for readers.
+
+    What is found by bits is put in order afterwards, so the graph need not do that, but it has to
+    find that many at once.
+    """
+    by_bits = retrieval.candidates * retrieval.oversampling
+    of_bits = kind == "binary"
+    return {
+        "by_bits": by_bits,
+        "ef_search": max(retrieval.ef_search, min(by_bits if of_bits else 0, MOST_EF_SEARCH)),
+        "order": "relaxed_order" if of_bits else "strict_order",
+        "probes": retrieval.probes,
+    }
+
+
 @contextmanager
 def _reading(url: str) -> Iterator["Connection"]:
     """A connection that only reads, each transaction in one snapshot."""
@@ -91,12 +122,14 @@ class _Request:
     ) -> None:
         self._connection = connection
         self._index = index
+        self._dimensions = len(vector)
         self._parameters: dict[str, Any] = {
             "generation": index.generation,
             "candidates": index.retrieval.candidates,
             "vector": vector,
+            **how_far(index.index_kind, index.retrieval),
         }
-        self._run("begin_request", principals=list(principals), ef_search=index.retrieval.ef_search)
+        self._run("begin_request", principals=list(principals))
 
     def find(self, question: str) -> Found:
         words = list(dict.fromkeys(_WORD.findall(question)))
@@ -105,7 +138,8 @@ class _Request:
             QuestionTerm(row["word"], row["stem"], row["chunks"], row["visible"]) for row in rows
         )
         lexical = self._matching([term.stem for term in terms])
-        nearest = [(row["doc_id"], row["ord"]) for row in self._run("nearest")]
+        by_vector = self._run(_NEAREST[self._index.index_kind])
+        nearest = [(row["doc_id"], row["ord"]) for row in by_vector]
         hits = self._hits(list(dict.fromkeys([*lexical, *nearest])), lexical)
         return Found(hits=hits, terms=terms, chunks=rows[0]["total"] or 0 if rows else 0)
 
@@ -129,7 +163,9 @@ class _Request:
         )
 
     def _run(self, name: str, **parameters: object) -> "psycopg.Cursor[DictRow]":
-        query = queries.of_generation(queries.load("search")[name], self._index.generation)
+        query = queries.of_generation(
+            queries.load("search")[name], self._index.generation, dimensions=self._dimensions
+        )
         return self._connection.execute(query, self._parameters | parameters)
 
 
