@@ -63,15 +63,15 @@ def cost(name: str, source: SourceSettings) -> Cost:
     spent, cursor = list[float](), None
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(1 + LOOKS):
-            context = dg.build_sensor_context(
+            with dg.build_sensor_context(
                 instance=instance,
                 cursor=cursor,
                 repository_def=repository,
                 resources={"platform": Platform()},
-            )
-            before = time.thread_time()
-            cursor = sensor.evaluate_tick(context).cursor
-            spent.append(time.thread_time() - before)
+            ) as context:
+                before = time.thread_time()
+                cursor = sensor.evaluate_tick(context).cursor
+                spent.append(time.thread_time() - before)
     return Cost(name, spent[0], min(spent[1:]), len(cursor or ""))
 
 

@@ -75,13 +75,14 @@ class Watching:
         ).get_repository_def()
 
     def tick(self) -> list[dg.RunRequest]:
-        context = dg.build_sensor_context(
+        sensor = self.repository.get_sensor_def(f"{self.corpus.name}_source")
+        with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
             repository_def=self.repository,
             resources={"platform": Platform()},
-        )
-        data = self.repository.get_sensor_def(f"{self.corpus.name}_source").evaluate_tick(context)
+        ) as context:
+            data = sensor.evaluate_tick(context)
         self.cursor, self.said = data.cursor, data.skip_message
         return list(data.run_requests or ())
 

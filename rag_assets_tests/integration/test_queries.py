@@ -21,6 +21,7 @@ UTILITY = {
     ("backups", "before_restore"),
     ("chunks", "copy_chunks"),
     ("collecting", "vacuum"),
+    ("connections", "renew"),
     ("corpora", "lock_texts"),
     ("embedded_server", "allow_temporary_tables"),
     ("embedded_server", "close_database"),

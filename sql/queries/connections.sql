@@ -6,3 +6,7 @@ SELECT set_config('search_path', 'rag_assets, public', false),
        set_config('lock_timeout', '10min', false),
        set_config('statement_timeout', '1h', false),
        set_config('idle_in_transaction_session_timeout', '10min', false);
+
+-- name: renew
+-- Of a connection that is used again: locks, settings, prepared statements, temporary tables.
+DISCARD ALL;
