@@ -60,15 +60,18 @@ class Platform(dg.ConfigurableResource[Any]):
 
 
 def _s3_client(settings: S3Settings) -> Any:
+    return wiring.s3_client(settings, lambda: _new_s3_client(settings))
+
+
+def _new_s3_client(settings: S3Settings) -> Any:
     from dagster_aws.s3 import S3Resource  # a second of CPU, for those who have a bucket
 
-    with wiring.making_s3_client(settings):
-        return S3Resource(
-            region_name=settings.region,
-            endpoint_url=settings.endpoint_url,
-            profile_name=settings.profile,
-            max_attempts=wiring.S3_RETRIES,  # it says otherwise, but botocore counts so
-        ).get_client()
+    return S3Resource(
+        region_name=settings.region,
+        endpoint_url=settings.endpoint_url,
+        profile_name=settings.profile,
+        max_attempts=wiring.S3_RETRIES,  # it says otherwise, but botocore counts so
+    ).get_client()
 
 
 def run_of(run_id: str) -> RunIdentity:

@@ -42,7 +42,8 @@ from rag_assets.adapters.postgres.sources import PostgresSources
 from rag_assets.adapters.postgres.verifying import PostgresVerifying
 from rag_assets.adapters.postgres.waiting import PostgresWaiting
 from rag_assets.adapters.prices import Prices
-from rag_assets.adapters.s3 import S3Client, S3Objects, making_client
+from rag_assets.adapters.s3 import S3Client, S3Objects
+from rag_assets.adapters.s3 import client_of as s3_client_of
 from rag_assets.adapters.sqs import SqsChanges
 from rag_assets.adapters.sqs import client_of as sqs_client_of
 from rag_assets.adapters.system_clock import SystemClock
@@ -183,9 +184,9 @@ def changes_of(corpus: Corpus) -> SqsChanges | None:
     return None
 
 
-def making_s3_client(settings: S3Settings) -> AbstractContextManager[None]:
-    """Around whatever makes it: the client is patient for seconds only, and its errors are ours."""
-    return making_client(settings)
+def s3_client(settings: S3Settings, make: Callable[[], S3Client]) -> S3Client:
+    """Kept for a while; one that is made is patient for seconds only, and its errors are ours."""
+    return s3_client_of(settings, make)
 
 
 def parsers_of(corpus: Corpus, living: Sequence[Generation]) -> list[str]:

@@ -1,8 +1,11 @@
 """What the adapters of Amazon's services have in common: patience, and what is said of errors."""
 
-from collections.abc import Iterator, Mapping
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 from rag_assets.errors import SourceDownError, SourceError
@@ -11,6 +14,41 @@ CONNECT_S = 5
 READ_S = 15
 ATTEMPTS = 3
 """The first among them, with growing waits between: within a minute it is told that one is away."""
+
+KEPT_S = 600
+"""So long a client is used again: what it was made from may change, and roles are taken away."""
+
+
+class KeptClients:
+    """Clients of this process, each made once for what it is made from, and anew after a while.
+
+    They are used by several threads, and closed by nobody: one may still be at work.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._one_at_a_time = RLock()
+        self._made: dict[Hashable, tuple[float, Any]] = {}
+
+    def client(self, made_from: Hashable, make: Callable[[], Any]) -> Any:
+        """With the environment of now: credentials may stand there. A fork shares no sockets."""
+        variables = frozenset(each for each in os.environ.items() if each[0].startswith("AWS_"))
+        key = (made_from, variables, os.getpid())
+        with self._one_at_a_time:
+            now = self._now()
+            young = {each: one for each, one in self._made.items() if now - one[0] < KEPT_S}
+            self._made = young
+            if key not in young:
+                client = make()
+                young[key] = (now, client)
+            return young[key][1]
+
+    def forget(self) -> None:
+        with self._one_at_a_time:
+            self._made = {}
+
+
+CLIENTS = KeptClients()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +100,24 @@ def client_config() -> Any:
 
 @contextmanager
 def failures_of(asked: Asked) -> Iterator[None]:
-    """What a client raises is told in our words alone: a server's may repeat a session's token."""
+    """What a client raises is told in our words alone: a server's may repeat a session's token.
+
+    Where every other request would fail as well, the next look makes its client anew.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
-        raise _told(asked, _answered(error.response, asked)) from None
+        failure = _answered(error.response, asked)
     except (BotoCoreError, ResponseParserError) as error:
-        raise _told(asked, _unanswered(type(error).__name__, asked)) from None
+        failure = _unanswered(type(error).__name__, asked)
+    else:
+        return
+    if failure.down:
+        CLIENTS.forget()
+    raise _told(asked, failure) from None
 
 
 def code_of(error: Any) -> str:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from rag_assets.adapters.aws import ATTEMPTS, Asked, code_of, failures_of, patient_sessions
+from rag_assets.adapters.aws import (
+    ATTEMPTS,
+    CLIENTS,
+    Asked,
+    KeptClients,
+    code_of,
+    failures_of,
+    patient_sessions,
+)
 from rag_assets.adapters.document_names import (
     LARGEST_BYTES,
     LONGEST_ID,
@@ -198,6 +206,20 @@ class S3Objects:
         self, document: str | None = None, *, after: str = ""
     ) -> AbstractContextManager[None]:
         return failures_of(_asked(self.settings, document=document, after=after))
+
+
+def client_of(
+    settings: S3Settings, make: Callable[[], S3Client], *, clients: KeptClients = CLIENTS
+) -> S3Client:
+    """The one that was made lately for the same store, or another that somebody else makes."""
+    made_from = ("s3", settings.endpoint_url, settings.region, settings.profile)
+    client: S3Client = clients.client(made_from, lambda: _made(settings, make))
+    return client
+
+
+def _made(settings: S3Settings, make: Callable[[], S3Client]) -> S3Client:
+    with making_client(settings):
+        return make()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
-from rag_assets.adapters.aws import Asked, client_config, failures_of
+from rag_assets.adapters.aws import CLIENTS, Asked, KeptClients, client_config, failures_of
 from rag_assets.adapters.document_names import documents_among_keys
 from rag_assets.model import ChangeEvent, S3Settings
 
@@ -130,8 +130,14 @@ class SqsChanges:
         return failures_of(_asked(self.settings))
 
 
-def client_of(settings: S3Settings) -> SqsClient:
+def client_of(settings: S3Settings, *, clients: KeptClients = CLIENTS) -> SqsClient:
     """Of the server and the region that the queue's address names."""
+    made_from = ("sqs", settings.queue_url, settings.region, settings.profile)
+    client: SqsClient = clients.client(made_from, lambda: _client(settings))
+    return client
+
+
+def _client(settings: S3Settings) -> SqsClient:
     import boto3
 
     place = urlsplit(settings.queue_url or "")

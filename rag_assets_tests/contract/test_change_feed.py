@@ -4,14 +4,17 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from rag_assets.adapters.aws import KEPT_S, KeptClients
 from rag_assets.adapters.sqs import NotAnEventError, SqsChanges, client_of, told_in
 from rag_assets.errors import SourceDownError
 from rag_assets.model import ChangeEvent, S3Settings
+from rag_assets.testing import StoppedClock
 from rag_assets_tests.services.object_store import (
     ENVIRONMENT,
     ObjectStore,
@@ -47,6 +50,49 @@ def queue(object_store: ObjectStore) -> Queue:
 
 def ids(events: Sequence[ChangeEvent]) -> list[str]:
     return sorted(each.doc_id for each in events if each.doc_id is not None)
+
+
+def test_looks_use_one_client_until_its_time_is_over(queue: Queue) -> None:
+    clock = StoppedClock()
+    clients = KeptClients(clock.monotonic)
+    told = queue.store.settings("documents", queue_url=queue.url)
+    first = client_of(told, clients=clients)
+    clock.seconds += KEPT_S - 1
+    assert client_of(told, clients=clients) is first
+    clock.seconds += 1
+    second = client_of(told, clients=clients)
+    assert second is not first
+    assert client_of(told, clients=clients) is second
+
+
+def test_another_queue_or_other_credentials_have_another_client(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = KeptClients()
+    told = queue.store.settings("documents", queue_url=queue.url)
+    first = client_of(told, clients=clients)
+    other = queue.store.settings("documents", queue_url=queue.store.make_queue("other"))
+    assert client_of(other, clients=clients) is not first
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIALOOPBACK11111111")
+    assert client_of(told, clients=clients) is not first
+
+
+def test_threads_share_the_client_that_one_of_them_makes(queue: Queue) -> None:
+    clients = KeptClients()
+    told = queue.store.settings("documents", queue_url=queue.url)
+    with ThreadPoolExecutor(8) as pool:
+        made = [pool.submit(client_of, told, clients=clients) for _ in range(8)]
+    assert len({id(each.result()) for each in made}) == 1
+
+
+def test_after_a_queue_was_away_the_client_is_made_anew(queue: Queue) -> None:
+    told = queue.store.settings("documents", queue_url=queue.url)
+    first = client_of(told)
+    queue.store.fail(403)
+    with pytest.raises(SourceDownError):
+        SqsChanges(told, first).receive()
+    assert client_of(told) is not first
+    assert client_of(told) is client_of(told)
 
 
 def test_what_happens_in_a_bucket_is_told(queue: Queue) -> None:

@@ -134,6 +134,11 @@ def test_a_store_that_goes_away_ends_the_run_and_takes_nothing_from_the_readers(
     assert "reed" in asked("What is the roof thatched with?").text
 
 
+def test_looks_at_a_bucket_share_a_client(bucket: Corpus) -> None:
+    first, second = (Platform().source(bucket) for _ in range(2))
+    assert first.client is second.client  # type: ignore[attr-defined] # S3Objects
+
+
 def test_the_client_of_the_resource_gives_up_within_a_sensors_minute(
     store: ObjectStore, bucket: Corpus
 ) -> None:
