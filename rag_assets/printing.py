@@ -14,7 +14,6 @@ from rich.status import Status
 from rich.text import Text
 
 from rag_assets.corpus_file import Problem
-from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.evaluation.scoring import METRICS
 from rag_assets.installation import AlertTried, CorpusStanding, Standing, Upkeep, Verified
 from rag_assets.model import (
@@ -25,6 +24,7 @@ from rag_assets.model import (
     Corpus,
     Damage,
     DeadLetter,
+    GenerationState,
     Hit,
     QualityVerdict,
     Receipt,
@@ -219,35 +219,6 @@ def in_order(means: Mapping[str, float]) -> list[tuple[str, float]]:
     return known + [(metric, mean) for metric, mean in means.items() if metric not in METRICS]
 
 
-def comparison(differences: Sequence[Difference]) -> None:
-    """How two generations differ, question by question."""
-    if not differences:
-        return
-    _table(
-        ("metric", "before", "after", "change", "95 % interval"),
-        (
-            (
-                each.metric,
-                f"{each.before:.3f}",
-                f"{each.after:.3f}",
-                f"{each.mean:+.3f}",
-                f"{each.low:+.3f} to {each.high:+.3f}",
-            )
-            for each in differences
-        ),
-    )
-    for each in differences:
-        if each.better or each.worse:
-            say(f"{each.metric}: better {', '.join(each.better) or '-'}")
-            say(f"{' ' * len(each.metric)}  worse  {', '.join(each.worse) or '-'}")
-
-
-def verdict(found: Verdict) -> None:
-    say(("accepted", "good") if found.accepted else ("refused", "bad"))
-    for reason in found.reasons:
-        say(f"  {reason}")
-
-
 def expected(found: Sequence[StageResult]) -> None:
     for stage in found:
         met = len(stage.results) - len(stage.unmet)
@@ -304,6 +275,7 @@ def _corpus(found: CorpusStanding) -> None:
         )
     if withheld_now := found.withheld_deletions:
         _odd(f"deletions that are withheld: {len(withheld_now)}; {_way_out(withheld_now, found)}")
+    _builds(found)
     _table(
         ("generation", "state", "documents", "chunks", "embedder", "chunker"),
         (
@@ -318,6 +290,18 @@ def _corpus(found: CorpusStanding) -> None:
             for each in found.generations
         ),
     )
+
+
+def _builds(found: CorpusStanding) -> None:
+    """What is built beside what is read, and what is not built any more."""
+    for each in found.generations:
+        if each.state == GenerationState.BUILDING and found.published_generation is not None:
+            loaded = f"{each.documents} of {found.documents} documents are in it"
+            _odd(f"generation {each.generation} is being built: {loaded}")
+        if each.held:
+            again = f"`rag-assets materialize {found.corpus}` begins it again"
+            how = "failed" if each.state == GenerationState.FAILED else "was cancelled"
+            _odd(f"generation {each.generation} {how}: {each.ended_reason}; {again}")
 
 
 def _waits(longest: Wait, waiting: int) -> str:

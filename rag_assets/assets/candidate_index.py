@@ -7,7 +7,13 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
-from rag_assets.assets.reporting import asked_of_models, cost_of_run, judged_in_run, report
+from rag_assets.assets.reporting import (
+    asked_of_models,
+    cost_of_run,
+    judged_in_run,
+    kept_to,
+    report,
+)
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.building import Builder, Built
 from rag_assets.indexing.rebuilding import RebuildWindow, differences, window_of
@@ -49,7 +55,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         or whose hours are over, is gone on with. When it is complete it is a candidate: scored,
         judged, and published if it is not worse.
         """
-        builder, buckets = platform.builder(corpus), buckets_in(context)
+        builder, buckets = platform.builder(corpus, context.run.tags), buckets_in(context)
         generation = builder.begun(by_hand=REPAIR_TAG not in context.run.tags)
         if generation is None:
             return dg.MaterializeResult(metadata=_nothing(builder))
@@ -67,6 +73,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
                 "run/documents_written": built.documents,
                 **judged_in_run(built.judged),
                 **cost_of_run(costs),
+                **kept_to(builder.spending.budget),
                 "waits_for": _waits_for(built, window, time.now()),
             }
         )

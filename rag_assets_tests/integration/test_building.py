@@ -5,21 +5,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rag_assets import wiring
+from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.building import Builder
 from rag_assets.errors import NotReadyError
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.rebuilding import current
-from rag_assets.model import ChunkingSettings, Corpus, EmbeddingSettings, GenerationState
+from rag_assets.model import (
+    ChunkingSettings,
+    Corpus,
+    EmbeddingSettings,
+    Generation,
+    GenerationState,
+)
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.integration.flow import RUN, Chain, rows
+from rag_assets_tests.integration.flow import RUN, Chain, held
 from rag_assets_tests.services.embedding_service import KEY, Behaviour, EmbeddingService
 
 FINE = ChunkingSettings(max_chars=120, min_chars=20)
+SHORT = timedelta(milliseconds=50)
+"""A turn has its first request, whatever that takes."""
 ROOMS = "\n\n".join(f"## Room {n}\n\nRoom {n} has {n + 1} windows and a door." for n in range(600))
 
 
@@ -55,7 +65,7 @@ def brought(chain: Chain) -> None:
     stores, every = chain.stores, range(chain.corpus.buckets)
     for generation in current(chain.living):
         chunker = wiring.chunker_of(generation, chain.corpus)
-        where = {"letters": stores.documents, "run": RUN}
+        where: dict[str, Any] = {"letters": stores.documents, "run": RUN}
         cut(generation, every, chunker=chunker, store=stores.chunks, **where)
         with wiring.document_embedder(generation, chain.corpus, chain.urls) as embedder:
             embed(generation, every, embedder=embedder, store=stores.embeddings, **where)
@@ -68,8 +78,14 @@ def states(chain: Chain) -> list[str]:
 
 
 def texts(chain: Chain, generation: int) -> str:
-    found = rows(chain.urls.writer, f"SELECT text FROM served_{generation}")
-    return " ".join(row["text"] for row in found)
+    """All that a generation serves."""
+    return " ".join(
+        str(row["text"]) for row in held(chain.urls, numbered(chain, generation))["rows"]
+    )
+
+
+def numbered(chain: Chain, number: int) -> Generation:
+    return chain.stores.generations.numbered("notes", number)
 
 
 def test_a_change_passes_between_the_turns_of_a_build_with_the_same_model(
@@ -77,7 +93,7 @@ def test_a_change_passes_between_the_turns_of_a_build_with_the_same_model(
 ) -> None:
     """Both may give texts of a bucket to the model, though never at once."""
     fine = published.with_settings(chunking=FINE)
-    builder = Builder(fine.corpus, fine.urls, turn=timedelta())
+    builder = Builder(fine.corpus, fine.urls, turn=SHORT)
     generation = builder.begun()
     assert generation is not None
     before = service.account.requests
@@ -106,7 +122,7 @@ def test_what_was_killed_is_gone_on_with_and_nothing_is_paid_twice(
     builder = Builder(fine.corpus, fine.urls)
     generation = builder.begun()
     assert generation is not None
-    soon = wiring.SystemClock().now() + timedelta(seconds=0.4)
+    soon = SystemClock().now() + timedelta(seconds=0.4)
 
     stopped = builder.build(generation, range(4), run=RUN, until=soon)
 
@@ -123,7 +139,7 @@ def test_a_build_that_is_cancelled_ends_with_its_next_turn(
     published: Chain, service: EmbeddingService
 ) -> None:
     fine = published.with_settings(chunking=FINE)
-    builder = Builder(fine.corpus, fine.urls, turn=timedelta())
+    builder = Builder(fine.corpus, fine.urls, turn=SHORT)
     generation = builder.begun()
     assert generation is not None
     before = service.account.requests
@@ -148,6 +164,7 @@ def test_a_candidate_that_has_fallen_behind_is_caught_up_with(
     generation = builder.begun()
     assert generation is not None
     candidate = builder.build(generation, range(4), run=RUN).generation
+    assert "gardener" in texts(fine, 2)
     assert candidate.state is GenerationState.CANDIDATE
     (folder / "garden.md").unlink()
     fine.observe()
