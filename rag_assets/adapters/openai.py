@@ -2,16 +2,11 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rag_assets.adapters.model_server import ApiKey, guessed_tokens, refusal, saying
-from rag_assets.errors import (
-    EmbeddingError,
-    ProviderBusyError,
-    RejectedInputError,
-    WrongAnswerError,
-)
+from rag_assets.adapters.model_server import guessed_tokens
+from rag_assets.adapters.openai_client import BASE_URL, TIMEOUT_S, OpenAiServer
+from rag_assets.errors import WrongAnswerError
 from rag_assets.model import (
     HOSTED_MODELS,
     EmbedderIdentity,
@@ -21,12 +16,6 @@ from rag_assets.model import (
 )
 from rag_assets.ports import ProviderAnswer, Vectors
 
-if TYPE_CHECKING:
-    import openai
-
-BASE_URL = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
-
 PREPROCESSING = "plain@1"
 """A text is sent as it is, documents and questions alike. Raise the number when that changes."""
 
@@ -34,15 +23,6 @@ OWN_LIMITS = RequestLimits(texts=128, tokens=300_000, tokens_a_text=8192)
 """The provider takes 2,048 texts a request; fewer are lost, or paid again, when one fails."""
 LIMITS = RequestLimits(texts=32, tokens=100_000, tokens_a_text=8192)
 """What compatible servers take without being set up for more."""
-
-TIMEOUT_S, CONNECT_TIMEOUT_S = 60.0, 10.0
-
-BAD_REQUEST, TOO_LARGE, UNPROCESSABLE = 400, 413, 422
-TIMED_OUT, CONFLICT, TOO_MANY, BROKEN = 408, 409, 429, 500
-STOPPING_CODES = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "invalid_api_key"}
-    | {"account_deactivated", "access_terminated", "model_not_found"}
-)
 
 
 class OpenAiEmbeddings:
@@ -63,12 +43,13 @@ class OpenAiEmbeddings:
         self._model = model
         self._base_url = None if base_url == BASE_URL else base_url
         self._dimensions = dimensions_of("openai", model, dimensions)
-        # A key goes only to the server that it is for.
-        variable = api_key_env or (None if self._base_url else KEY_VARIABLE)
-        self._key = ApiKey(variable, self.identity, **({"environ": environ} if environ else {}))
-        self._timeout_s = timeout_s
-        self._client: openai.OpenAI | None = None
-        self._making = Lock()
+        self._server = OpenAiServer(
+            self.identity,
+            base_url=self._base_url,
+            api_key_env=api_key_env,
+            environ=environ,
+            timeout_s=timeout_s,
+        )
 
     @property
     def identity(self) -> str:
@@ -87,7 +68,7 @@ class OpenAiEmbeddings:
     def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:  # noqa: ARG002 - it has one kind
         import openai
 
-        client, failure = self._connected(), None
+        client, failure = self._server.client, None
         known = HOSTED_MODELS["openai"].get(self._model)
         as_it_comes = known is None or known.dimensions == self._dimensions
         try:
@@ -98,32 +79,16 @@ class OpenAiEmbeddings:
                 dimensions=openai.omit if as_it_comes else self._dimensions,
             )
         except openai.APIError as error:
-            failure = self._failure(error, texts)
+            failure = self._server.failure(error, texts)
         except ValueError:  # what the client makes of a body that is no JSON
-            failure = self._unreadable()
+            failure = self._server.unreadable()
         if failure is not None:
             raise failure  # outside of the handler: the client's error may hold the key
         return self._read(answer, texts)
 
     def close(self) -> None:
         """Closes its connections; the next request makes new ones."""
-        with self._making:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
-
-    def _connected(self) -> "openai.OpenAI":
-        import openai
-
-        with self._making:
-            if self._client is None:
-                self._client = openai.OpenAI(
-                    api_key=self._key.read().reveal(),
-                    base_url=self._base_url or BASE_URL,
-                    max_retries=0,
-                    timeout=openai.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
-                )
-            return self._client
+        self._server.close()
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -133,7 +98,7 @@ class OpenAiEmbeddings:
         """Each vector in the place that its `index` names."""
         data = getattr(answer, "data", None)
         if not isinstance(data, list):
-            raise self._unreadable()
+            raise self._server.unreadable()
         tokens = _tokens(answer, texts)
         vectors = {
             each.index: getattr(each, "embedding", None)
@@ -147,39 +112,6 @@ class OpenAiEmbeddings:
                 tokens=tokens,
             )
         return ProviderAnswer([_vector(vectors[place]) for place in range(len(texts))], tokens)
-
-    def _unreadable(self) -> EmbeddingError:
-        return WrongAnswerError(f"{self.identity} gave an answer that cannot be read.")
-
-    # --- errors ------------------------------------------------------------------------------
-
-    def _failure(self, error: "openai.APIError", texts: Sequence[str]) -> EmbeddingError:
-        import openai
-
-        if isinstance(error, openai.APITimeoutError):
-            return ProviderBusyError(
-                f"{self.identity} gave no answer within {self._timeout_s:g} seconds.",
-                unanswered=True,
-            )
-        if isinstance(error, openai.APIStatusError):
-            return self._status(error, texts)
-        if isinstance(error, openai.APIConnectionError):
-            return ProviderBusyError(
-                f"The connection to {self.identity} broke, or was not made.", unanswered=True
-            )
-        return self._unreadable()
-
-    def _status(self, error: "openai.APIStatusError", texts: Sequence[str]) -> EmbeddingError:
-        status, headers = error.status_code, error.response.headers
-        body = error.body if isinstance(error.body, Mapping) else {}
-        says = saying(body.get("message"), key=self._key.read(), texts=texts)
-        told = f"{self.identity} answered {status}.{says}"
-        stops = not STOPPING_CODES.isdisjoint({str(error.code), str(error.type)})
-        if not stops and (status in (TIMED_OUT, CONFLICT, TOO_MANY) or status >= BROKEN):
-            return ProviderBusyError(told, headers=headers, too_many=status == TOO_MANY)
-        if not stops and status in (BAD_REQUEST, TOO_LARGE, UNPROCESSABLE):
-            return RejectedInputError(told)
-        return refusal(told, self._key)
 
 
 def _vector(value: object) -> "Vectors | None":

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 GENERATED = "generated"
 """The name of the questions that are made where there is no golden set, and a tag of all made."""
@@ -87,3 +88,40 @@ class Feedback:
     end: int | None = None
     quote: str | None = None
     """The passage, word for word."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What a chat model was given and has written, in tokens."""
+
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: "ModelUse") -> "ModelUse":
+        return ModelUse(self.read + other.read, self.written + other.written)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrice:
+    """US dollars a million tokens."""
+
+    read: Decimal
+    written: Decimal
+
+    def of(self, used: ModelUse) -> Decimal:
+        """By what was read and what was written.
+
+        >>> ChatPrice(Decimal("0.15"), Decimal("0.6")).of(ModelUse(1_000_000, 500_000))
+        Decimal('0.45')
+        """
+        return (self.read * used.read + self.written * used.written) / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a model wrote when it was asked for a test question; both empty if it wrote no such."""
+
+    question: str
+    quote: str
+    """The sentence that answers it, by the model's word."""
+    used: ModelUse

@@ -13,3 +13,16 @@ ORDER BY s.bucket
 ON CONFLICT (run_id, corpus, bucket, generation, stage, model) DO UPDATE SET
     requests = c.requests + excluded.requests, texts = c.texts + excluded.texts,
     tokens = c.tokens + excluded.tokens, usd = c.usd + excluded.usd, last_at = now();
+
+-- name: add_cost_of_questions
+-- Adds to the line of a run: of no bucket and no generation. The price is what a token cost, read or
+-- written.
+INSERT INTO costs AS c (run_id, corpus, bucket, generation, stage, model, provider, requests, texts,
+                        tokens, usd, unit_price)
+VALUES (%(run_id)s, %(corpus)s, -1, 0, 'golden set', %(model)s, split_part(%(model)s, ':', 1), 1, 1,
+        %(tokens)s, %(usd)s::numeric, %(usd)s::numeric * 1000000 / greatest(%(tokens)s, 1))
+ON CONFLICT (run_id, corpus, bucket, generation, stage, model) DO UPDATE SET
+    requests = c.requests + 1, texts = c.texts + 1, tokens = c.tokens + excluded.tokens,
+    usd = c.usd + excluded.usd,
+    unit_price = (c.usd + excluded.usd) * 1000000 / greatest(c.tokens + excluded.tokens, 1),
+    last_at = now();

@@ -442,6 +442,12 @@ WHERE b.corpus = %(corpus)s AND b.bucket = ANY (%(buckets)s::smallint[]);
 SELECT d.doc_id, t.text FROM documents d JOIN document_texts t USING (content_hash, parser)
 WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s);
 
+-- name: page_of_live_texts
+-- The next of all, by their ids.
+SELECT d.doc_id, t.title, t.text FROM documents d JOIN document_texts t USING (content_hash, parser)
+WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id > %(after)s
+ORDER BY d.doc_id LIMIT %(limit)s;
+
 -- name: sample_documents
 -- A sample that does not change while the documents do not.
 SELECT d.doc_id, t.title, t.text, t.headings, t.pages, t.warnings

@@ -16,6 +16,16 @@ SELECT question_id, metrics, search_ms FROM evaluation_results
 WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s
 ORDER BY question_id;
 
+-- name: of_golden_set
+-- The last results of each generation of a corpus on a golden set, whatever its content was then.
+SELECT r.generation, jsonb_build_object('question_id', r.question_id, 'metrics', r.metrics) AS score
+FROM (SELECT DISTINCT ON (e.generation) e.generation, e.golden_set, e.content
+      FROM evaluations e JOIN generations g USING (generation)
+      WHERE g.corpus = %(corpus)s AND e.golden_set = %(golden_set)s
+      ORDER BY e.generation, e.scored_at DESC) last
+JOIN evaluation_results r USING (generation, golden_set, content)
+ORDER BY r.generation, r.question_id;
+
 -- name: add_means
 -- Written together with the results it sums up.
 INSERT INTO evaluations (generation, golden_set, content, metrics, run_id)

@@ -1,10 +1,13 @@
 """Keeps what generations scored, question by question."""
 
+from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
-from rag_assets.model import QuestionScore, RunIdentity, Scores
+from rag_assets.model import ModelUse, QuestionScore, RunIdentity, Scores
 
 
 class PostgresEvaluations:
@@ -26,6 +29,27 @@ class PostgresEvaluations:
         with connect(self._url) as connection:
             row = connection.execute(_query("newest"), {"generation": generation}).fetchone()
         return dict(row["metrics"]) if row else {}
+
+    def of_golden_set(self, corpus: str, golden_set: str) -> list[Scores]:
+        """The last scores of each generation on it, the oldest generation first."""
+        which = {"corpus": corpus, "golden_set": golden_set}
+        with connect(self._url) as connection:
+            rows = connection.execute(_query("of_golden_set"), which).fetchall()
+        return [
+            Scores(number, golden_set, tuple(QuestionScore(**row["score"]) for row in found))
+            for number, found in groupby(rows, key=itemgetter("generation"))
+        ]
+
+    def add_cost_of_questions(
+        self, corpus: str, model: str, used: ModelUse, usd: Decimal | None, run: RunIdentity
+    ) -> None:
+        """What one request for a test question has cost."""
+        line = {"run_id": run.run_id, "corpus": corpus, "model": model, "usd": usd}
+        with connect(self._url) as connection:
+            connection.execute(
+                queries.load("costs")["add_cost_of_questions"],
+                line | {"tokens": used.read + used.written},
+            )
 
     def add(self, scores: Scores, *, content: str, run: RunIdentity) -> None:
         which = {

@@ -110,6 +110,13 @@ def written_folder(questions: Sequence[LabelledQuestion]) -> dict[str, str]:
     }
 
 
+def written_corpus(documents: Iterable[tuple[str, str, str]]) -> str:
+    """The file of the documents themselves: id, title, text."""
+    return _lines(
+        {"_id": doc_id, "title": title, "text": text} for doc_id, title, text in documents
+    )
+
+
 def _query_row(question: LabelledQuestion) -> dict[str, Any]:
     tags = {"metadata": {"tags": list(question.tags)}} if question.tags else {}
     return {"_id": question.id, "text": question.question} | tags
