@@ -4,12 +4,13 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,11 @@ from rag_assets.errors import NotReadyError, RagAssetsError, UnknownDocumentErro
 from rag_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from rag_assets.forecasting import Forecaster
     from rag_assets.labelling import Labelling
-    from rag_assets.model import Corpus, RunIdentity
+    from rag_assets.materializing import RunReport
+    from rag_assets.model import Corpus, CostKey, Forecast, RunIdentity
+    from rag_assets.ports import Source
     from rag_assets.publishing import Publisher
     from rag_assets.wiring import Stores
 
@@ -37,6 +41,32 @@ class Text(click.types.StringParamType):
             return str(value).encode("utf-8", "surrogateescape").decode("utf-8")
         except UnicodeError:
             self.fail("this is not UTF-8. Set your terminal to UTF-8, and try again.", param, ctx)
+
+
+def _usd(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
+    """An amount of money, exactly as it is written."""
+    if value is None:
+        return None
+    amount = value.strip().removeprefix("$")
+    if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", amount, re.ASCII):
+        told = f"{value!r} is no amount of US dollars; write it as in 2.50."
+        raise click.BadParameter(told, ctx, param)
+    return Decimal(amount)
+
+
+def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A day, or how long ago."""
+    if value is None:
+        return None
+    if found := re.fullmatch(r"(\d{1,5})([hdw])", value.strip(), re.ASCII):
+        unit = {"h": "hours", "d": "days", "w": "weeks"}[found[2]]
+        return datetime.now(UTC) - timedelta(**{unit: int(found[1])})
+    try:
+        day = datetime.fromisoformat(value.strip())
+    except ValueError as error:
+        told = f"{value!r}: write a day, as in 2026-01-31, or 30d, 12h or 2w."
+        raise click.BadParameter(told, ctx, param) from error
+    return day if day.tzinfo else day.replace(tzinfo=UTC)
 
 
 TEXT = Text()
@@ -236,28 +266,47 @@ def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> No
     """Bring CORPUS up to date, from source to readers.
 
     One run of Dagster, which its UI shows like any other. It costs what has changed: nothing is
-    read, cut or embedded twice. CORPUS need not be named where there is only one. Exit code 1 if a
-    step fails, or a check that is more than a warning.
+    read, cut or embedded twice. Where settings have changed, a second run builds their index beside
+    the published one; with --buckets it does not. CORPUS need not be named where there is only one.
+    Exit code 1 if a step fails, or a check that is more than a warning.
     """
     from rag_assets import installation, printing
 
     settings = Settings.from_environment()
     installation.require_database(settings)
     chosen = installation.corpus_named(settings, corpus)
-    wanted = _buckets(buckets, chosen)
+    report = _materialized(chosen, settings, _buckets(buckets, chosen), quiet=as_json)
+    _print_json(asdict(report)) if as_json else printing.run_report(report, chosen.name)
+    _refuse_failed(report, chosen.name)
+
+
+def _materialized(
+    corpus: "Corpus",
+    settings: Settings,
+    buckets: Sequence[int],
+    *,
+    quiet: bool,
+    max_usd: Decimal | None = None,
+) -> "RunReport":
+    """The runs that bring a corpus up to date, in this process; what they finish is shown."""
+    from rag_assets import installation, printing
+
     home = installation.dagster_of(settings).prepared_home()
-    with printing.Doing(f"materializing {chosen.name}") as doing:
+    with printing.Doing(f"materializing {corpus.name}") as doing:
         from rag_assets import materializing  # loads Dagster, which takes a while
 
         with materializing.instance_of(home) as instance:
-            report = materializing.materialize(
-                chosen,
+            return materializing.materialize(
+                corpus,
                 instance=instance,
-                buckets=wanted,
-                on_start=lambda asset: doing.now(f"materializing {chosen.name}: {asset}"),
-                on_asset=doing.aside(printing.asset_done) if not as_json else lambda _: None,
+                buckets=buckets,
+                on_start=lambda asset: doing.now(f"materializing {corpus.name}: {asset}"),
+                on_asset=doing.aside(printing.asset_done) if not quiet else lambda _: None,
+                max_usd=max_usd,
             )
-    _print_json(asdict(report)) if as_json else printing.run_report(report, chosen.name)
+
+
+def _refuse_failed(report: "RunReport", corpus: str) -> None:
     if report.interrupted:
         raise KeyboardInterrupt
     if report.failure is not None:
@@ -265,9 +314,113 @@ def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> No
     if failed := report.failed_checks:
         names = ", ".join(f"{check.asset}.{check.check}" for check in failed)
         raise RagAssetsError(
-            f"The run did what it could, but {chosen.name} is not as it should be: {names}."
+            f"The run did what it could, but {corpus} is not as it should be: {names}."
             f"\n(This was Dagster run {report.run_id}.)"
         )
+
+
+# --- plans -------------------------------------------------------------------------------------
+
+
+@main.command(epilog=examples("plan", "plan handbook --json"))
+@optional_corpus
+@json_option
+def plan(*, corpus: str | None, as_json: bool) -> None:
+    """Say what `apply` or `materialize` would do for CORPUS, why, and what it would cost.
+
+    The source is looked at, and what is new there is read and cut, in memory. Nothing is written
+    and no model is asked. CORPUS need not be named where there is only one.
+    """
+    from rag_assets import printing, showing_plans
+
+    chosen, forecaster = _forecaster(corpus)
+    with printing.Doing(f"planning {chosen.name}"):
+        found = forecaster.forecast(_source(chosen))
+    _print_json(_planned(found)) if as_json else showing_plans.plan(found)
+
+
+@main.command(epilog=examples("apply handbook", "apply handbook --max-cost 5 --yes"))
+@optional_corpus
+@click.option(
+    "--max-cost",
+    callback=_usd,
+    metavar="USD",
+    help="Stop before more than this is spent on models.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def apply(*, corpus: str | None, max_cost: Decimal | None, yes: bool, as_json: bool) -> None:
+    """Bring CORPUS up to date after its plan was shown: what `materialize` does, with a limit.
+
+    With --max-cost, no request is made that might cost more than is left; what was paid for is
+    kept, and the next `apply` goes on from there. A model whose price nobody has stated is refused
+    then, before anything is spent. Exit code 1 if the limit is reached, or if a step fails.
+    """
+    from rag_assets import printing, showing_plans
+
+    chosen, forecaster = _forecaster(corpus)
+    with printing.Doing(f"planning {chosen.name}"):
+        planned = forecaster.forecast(_source(chosen))
+    if not as_json:
+        showing_plans.plan(planned)
+    if max_cost is not None:
+        forecaster.require_prices(planned)
+        if not as_json:
+            showing_plans.above_the_limit(planned, max_cost)
+    if not yes:
+        click.confirm(f"Apply this to {chosen.name}?", abort=True, err=as_json)
+    settings, buckets = Settings.from_environment(), range(chosen.buckets)
+    report = _materialized(chosen, settings, buckets, quiet=as_json, max_usd=max_cost)
+    spent = forecaster.stores.provenance.spent(chosen.name, by="model", runs=report.run_ids)
+    if as_json:
+        told = {"plan": _planned(planned), "run": asdict(report)}
+        _print_json(told | {"spent": [asdict(each) for each in spent]})
+    else:
+        printing.run_report(report, chosen.name)
+        showing_plans.spent(planned, spent)
+    _refuse_failed(report, chosen.name)
+    if report.waits:
+        raise RagAssetsError("\n".join(report.waits))
+
+
+@main.command(epilog=examples("explain handbook"))
+@required_corpus
+@json_option
+def explain(*, corpus: str, as_json: bool) -> None:
+    """Say whether an index of CORPUS would be built anew, and which changed setting is the reason.
+
+    The recipe of what is published is held against that of today's settings, part by part. The
+    source is not looked at: `plan` does that.
+    """
+    from rag_assets import showing_plans
+
+    _, forecaster = _forecaster(corpus)
+    found = forecaster.explanation()
+    _print_json(asdict(found)) if as_json else showing_plans.explanation(found)
+
+
+@main.command(epilog=examples("costs", "costs handbook --since 30d --by model"))
+@optional_corpus
+@click.option("--since", callback=_since, metavar="WHEN", help="As in 30d, 12h or 2026-01-31.")
+@click.option(
+    "--by",
+    type=click.Choice(["run", "day", "model", "provider", "generation", "bucket"]),
+    default="run",
+    show_default=True,
+    help="What to add up by.",
+)
+@json_option
+def costs(*, corpus: str | None, since: datetime | None, by: "CostKey", as_json: bool) -> None:
+    """Show what was asked of embedding models and what it cost, for CORPUS or for every corpus.
+
+    Each line keeps the price of its day. Requests that failed are counted too.
+    """
+    from rag_assets import installation, showing_plans
+
+    stores = _stores()
+    name = None if corpus is None else installation.stored_corpus(stores, corpus)
+    found = stores.provenance.spent(name, by=by, since=since)
+    _print_json([asdict(each) for each in found]) if as_json else showing_plans.costs(found, by)
 
 
 @main.command(
@@ -284,7 +437,7 @@ def materialize(*, corpus: str | None, buckets: str | None, as_json: bool) -> No
 )
 def publish(*, corpus: str, generation: int | None, force: str | None) -> None:
     """Let readers see a generation, if the gate accepts it."""
-    from rag_assets import printing
+    from rag_assets import printing, showing
     from rag_assets.model import GenerationState
 
     publisher, run = _publisher(corpus), _command_run("publish")
@@ -292,16 +445,18 @@ def publish(*, corpus: str, generation: int | None, force: str | None) -> None:
     if chosen.state is GenerationState.PUBLISHED:
         click.echo(f"Generation {chosen.number} of {corpus} is published already.")
         return
-    with printing.Doing(f"scoring generation {chosen.number} of {corpus}"):
-        verdict = publisher.verdict(chosen, publisher.golden_set(), run)
-    printing.verdict(verdict)
-    if not verdict.accepted and not force:
-        raise NotReadyError(
-            f"Generation {chosen.number} of {corpus} is not published; what is published stays."
-            " `--force REASON` overrules the gate."
-        )
-    reason = f"forced: {force}" if force else " ".join(verdict.reasons)
-    publisher.publish(chosen, run=run, reason=reason, forced=bool(force))
+    if force:
+        publisher.publish(chosen, run=run, reason=f"forced: {force}", forced=True)
+    else:
+        with printing.Doing(f"scoring generation {chosen.number} of {corpus}"):
+            verdict = publisher.verdict(chosen, publisher.golden_set(), run)
+        showing.verdict(verdict)
+        if not verdict.accepted:
+            raise NotReadyError(
+                f"Generation {chosen.number} of {corpus} is not published; what is published stays."
+                " `--force REASON` overrules the gate."
+            )
+        publisher.publish(chosen, run=run, reason=" ".join(verdict.reasons))
     click.echo(f"Generation {chosen.number} of {corpus} is published.")
 
 
@@ -311,6 +466,40 @@ def rollback(*, corpus: str) -> None:
     """Publish the generation again that was published before."""
     target = _publisher(corpus).roll_back(run=_command_run("rollback"))
     click.echo(f"Generation {target.number} of {corpus} is published again.")
+
+
+@main.command(epilog=examples("cancel handbook", "cancel handbook --generation 3"))
+@required_corpus
+@click.option("--generation", type=int, help="Which one. [default: the one that is built or waits]")
+def cancel(*, corpus: str, generation: int | None) -> None:
+    """End a build of CORPUS, or a candidate.
+
+    A run that builds it ends with its next turn. What was embedded stays, so that another build
+    pays for nothing twice. Settings whose build was cancelled are built again only by hand: by
+    `rag-assets materialize`.
+    """
+    generations = _publisher(corpus).stores.generations
+    ended = generations.cancel(corpus, generation, reason="cancelled by hand")
+    click.echo(f"Generation {ended.number} of {corpus} is cancelled; what is published stays.")
+
+
+@main.command()
+@required_corpus
+def rebuild(*, corpus: str) -> None:
+    """Begin to build the index of CORPUS again, with the settings it has.
+
+    Beside the published one, which stays until the new one is accepted. Nothing is embedded that
+    was embedded before. The daemon builds it, or `rag-assets materialize` does at once.
+    """
+    from rag_assets import wiring
+
+    publisher = _publisher(corpus)
+    recipe = wiring.recipe_of(publisher.corpus)
+    begun = publisher.stores.generations.rebuild(corpus, recipe)
+    click.echo(
+        f"Generation {begun.number} of {corpus} is to be built: by the daemon, or at once by"
+        f" `rag-assets materialize {corpus}`."
+    )
 
 
 @main.command()
@@ -814,9 +1003,10 @@ def evaluate(
     """Score a generation on the golden set.
 
     Another generation than the published one is held against the published one, or against the
-    one that --compare names. Exit code 1 if the gate would refuse it.
+    one that --compare names: metric by metric, with how sure the difference is, then the questions
+    that changed. Exit code 1 if its scores alone would let the gate refuse it.
     """
-    from rag_assets import printing
+    from rag_assets import printing, showing
     from rag_assets.evaluation.comparing import judged
 
     publisher, run = _publisher(corpus), _command_run("eval")
@@ -830,16 +1020,84 @@ def evaluate(
         before = publisher.scores(other, golden_set, run) if other else None
     verdict = judged(after, before=before, settings=publisher.corpus.evaluation)
     stale = publisher.stale_labels(golden_set)
+    changes = publisher.changes(other, chosen, golden_set) if other else []
+    gate = publisher.corpus.evaluation.gate
     if as_json:
         found = {"scores": asdict(after), "means": after.means, "verdict": asdict(verdict)}
-        _print_json(found | {"stale_labels": stale})
+        compared = {"scores": asdict(before), "means": before.means} if before else None
+        questions = [asdict(each) for each in changes]
+        _print_json(
+            found | {"compared_with": compared, "questions": questions, "stale_labels": stale}
+        )
     else:
         printing.scores(after, publisher.corpus.name)
         printing.stale_labels(stale)
-        printing.comparison(verdict.differences)
-        printing.verdict(verdict)
+        if other:
+            showing.comparison(
+                verdict.differences, gate=gate, before=other.number, after=chosen.number
+            )
+            asked = {each.question_id: each.question for each in changes[: showing.SHOWN]}
+            first = publisher.found_first(other, chosen, asked)
+            showing.questions(changes, gate=gate, first=first)
+        showing.verdict(verdict)
     if not verdict.accepted:
         raise SystemExit(FAILED)
+
+
+@main.command(epilog=examples("history handbook"))
+@optional_corpus
+@json_option
+def history(*, corpus: str | None, as_json: bool) -> None:
+    """What readers of CORPUS saw when, and why.
+
+    Every change of what is published, by which run, forced or rolled back; what became of each
+    generation; and what the gate has refused.
+    """
+    from rag_assets import showing
+
+    stores, name = _stored(corpus)
+    publications = stores.generations.publications(name)
+    generations = stores.generations.history(name)
+    decisions = stores.evaluations.decisions(name)
+    if as_json:
+        _print_json(
+            {
+                "publications": [asdict(each) for each in publications],
+                "generations": [asdict(each) for each in generations],
+                "gate_verdicts": [asdict(each) for each in decisions],
+            }
+        )
+    else:
+        showing.history(name, publications, generations, decisions)
+
+
+@main.command(epilog=examples("diff handbook 1 2"))
+@required_corpus
+@click.argument("before", type=int, metavar="A")
+@click.argument("after", type=int, metavar="B")
+@json_option
+def diff(*, corpus: str, before: int, after: int, as_json: bool) -> None:
+    """Say what generations A and B of CORPUS differ in.
+
+    Both must be living. Their recipes, the documents that one serves and the other does not, their
+    chunks by the hashes of their texts, and their scores, where both were scored on the golden set
+    as they are now; nothing is scored for this.
+    """
+    from rag_assets import printing, showing
+
+    publisher = _publisher(corpus)
+    with printing.Doing(f"comparing generations {before} and {after} of {corpus}"):
+        found = publisher.diff(before, after)
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        showing.diff(found.served, before=before, after=after, recipe=found.recipe)
+        gate = publisher.corpus.evaluation.gate
+        showing.comparison(found.differences, gate=gate, before=before, after=after)
+        showing.questions(found.questions, gate=gate, first={})
+        if not found.differences:
+            command = f"rag-assets eval {corpus} --generation {after} --compare {before}"
+            click.echo(f"scores     `{command}` measures them.")
 
 
 # --- golden sets and feedback ------------------------------------------------------------------
@@ -1168,6 +1426,39 @@ def _labelling(corpus: str | None) -> "Labelling":
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
+
+
+def _forecaster(corpus: str | None) -> tuple["Corpus", "Forecaster"]:
+    from rag_assets import installation, wiring
+    from rag_assets.adapters.prices import Prices
+    from rag_assets.forecasting import Forecaster
+
+    settings = Settings.from_environment()
+    installation.require_database(settings)
+    chosen = installation.corpus_named(settings, corpus)
+    urls = wiring.database_urls(settings)
+    return chosen, Forecaster(chosen, urls, Prices.read(settings.prices))
+
+
+def _source(corpus: "Corpus") -> "Source":
+    """A bucket is read with the client of Dagster's own S3 resource, which is slow to load."""
+    from rag_assets import wiring
+    from rag_assets.model import S3Settings
+
+    if isinstance(corpus.source, S3Settings):
+        from rag_assets.resources import Platform
+
+        return Platform().source(corpus)
+    return wiring.source_of(corpus)
+
+
+def _planned(found: "Forecast") -> dict[str, Any]:
+    """A plan for scripts: with its totals, and those of each index."""
+    totals = ("to_embed", "tokens", "tokens_at_most", "usd", "usd_at_most", "seconds", "nothing")
+    indexes = [
+        asdict(each) | {"usd": each.usd, "usd_at_most": each.usd_at_most} for each in found.indexes
+    ]
+    return asdict(found) | {"indexes": indexes} | {each: getattr(found, each) for each in totals}
 
 
 def _stores() -> "Stores":
