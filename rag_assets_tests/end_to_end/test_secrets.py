@@ -79,7 +79,11 @@ class World:
             sensor_name=sensor.name,
             resources={"platform": Platform()},
         ) as context:
-            tick = sensor.evaluate_tick(context)
+            try:
+                tick = sensor.evaluate_tick(context)
+            except dg.Failure as failure:  # what it saw was so before; it is kept as it is
+                self.said += traceback.format_exception(failure)
+                return
         self.cursors[sensor.name] = tick.cursor
         self.said += [repr(tick), tick.cursor or "", tick.skip_message or ""]
 
