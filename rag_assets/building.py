@@ -61,6 +61,7 @@ class Builder:
     corpus: Corpus
     urls: DatabaseUrls
     turn: timedelta = TURN
+    spending: wiring.Spending = field(default_factory=wiring.Spending)
 
     @property
     def stores(self) -> wiring.Stores:
@@ -106,7 +107,8 @@ class Builder:
         somebody has ended the generation, or when nothing more can be done now.
         """
         built = Built(generation)
-        with wiring.document_embedder(generation, self.corpus, self.urls) as embedder:
+        how = (generation, self.corpus, self.urls, self.spending)
+        with wiring.document_embedder(*how) as embedder:
             while True:
                 before = built
                 built = self._round(built, buckets, embedder=embedder, run=run, until=until)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from rag_assets import __version__, wiring
 from rag_assets.adapters.prices import Prices
+from rag_assets.errors import ConfigurationError
 from rag_assets.indexing.forecasting import MEANING, Foresight, Index, changes_of, parts_of
 from rag_assets.indexing.observing import observe
 from rag_assets.indexing.rebuilding import is_built_beside, is_to_be_built
@@ -14,6 +15,7 @@ from rag_assets.indexing.requesting import BYTES_A_TOKEN
 from rag_assets.model import (
     BuildForecast,
     Corpus,
+    EmbedderIdentity,
     Experience,
     Explanation,
     Forecast,
@@ -92,6 +94,16 @@ class Forecaster:
             held=self._held(),
             waits=tuple(self._waits(living)),
         )
+
+    def require_prices(self, planned: Forecast) -> None:
+        """A limit can be kept only where it is known what is spent."""
+        if unknown := planned.unpriced:
+            stated = "\n".join(f"  {_as_stated(each)}: 0.02" for each in unknown)
+            raise ConfigurationError(
+                "A limit can only be kept where prices are known, and nobody has told what this"
+                f" model costs. Nothing was spent. State it in US dollars a million tokens in a"
+                f" file, and name the file with RAG_ASSETS_PRICES:\n{stated}"
+            )
 
     # --- indexes ---------------------------------------------------------------------------------
 
@@ -207,6 +219,15 @@ class Forecaster:
                 f"{_counted(len(withheld))} whose deletion is withheld;"
                 f" `rag-assets approve-deletions {name}`."
             )
+
+
+def _as_stated(identity: str) -> str:
+    """How a file of prices names a model."""
+    asked = EmbedderIdentity.read(identity)
+    if asked is None:
+        return identity
+    server = f" at {asked.base_url}" if asked.base_url else ""
+    return f"{asked.provider}:{asked.model}{server}"
 
 
 def _published(living: Sequence[Generation]) -> Generation | None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rag_assets.adapters.home_folder import HomeFolder
 from rag_assets.components.corpus import PLATFORM, corpus_definitions
 from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
-from rag_assets.resources import RECIPE_TAG, WAIT_TAG
+from rag_assets.resources import MAX_USD_TAG, RECIPE_TAG, WAIT_TAG
 
 PROCESS = "rag_assets/process"
 """The tag of a run that names the process which does it."""
@@ -60,6 +61,12 @@ class RunReport:
     """Mean scores of the newest generation on the golden set."""
     failure: str | None = None
     interrupted: bool = False
+    run_ids: list[str] = field(default_factory=list)
+    """Of all runs, where one was followed by another."""
+    waits: list[str] = field(default_factory=list)
+    """Why some generations were left as they are, though the run went on."""
+    spent_usd: float = 0.0
+    """What counts against the limit of the run, if it has one."""
 
     @property
     def failed_checks(self) -> list[CheckDone]:
@@ -79,6 +86,9 @@ class RunReport:
             scores=later.scores or self.scores,
             failure=later.failure,
             interrupted=later.interrupted,
+            run_ids=[*self.run_ids, *later.run_ids],
+            waits=[*self.waits, *later.waits],
+            spent_usd=self.spent_usd + later.spent_usd,
         )
 
     @property
@@ -97,20 +107,23 @@ def materialize(
     buckets: Sequence[int],
     on_start: Callable[[str], None] = lambda _: None,
     on_asset: Callable[[AssetDone], None] = lambda _: None,
+    max_usd: Decimal | None = None,
 ) -> RunReport:
     """One run over a range of buckets, recorded in the instance.
 
-    After one over all of them, another where an index is to be built beside the one that is read.
+    After one over all of them, another where an index is to be built beside the one that is read;
+    it may spend what the first has left over.
     """
     _end_killed_runs(instance)
     how: dict[str, Any] = {"instance": instance, "on_start": on_start, "on_asset": on_asset}
-    report = _run(corpus, corpus.name, buckets, **how)
+    report = _run(corpus, corpus.name, buckets, **how, tags=_limit(max_usd))
     if report.failure or len(buckets) < corpus.buckets:
         return report
     builder = PLATFORM.builder(corpus)
     if not builder.wanted(by_hand=True):
         return report
-    tags = {RECIPE_TAG: builder.recipe.fingerprint}
+    left = None if max_usd is None else max_usd - Decimal(str(report.spent_usd))
+    tags = {RECIPE_TAG: builder.recipe.fingerprint, **_limit(left)}
     return report.followed_by(_run(corpus, f"{corpus.name}_candidate", buckets, **how, tags=tags))
 
 
@@ -141,7 +154,12 @@ def _run(
         },
     )
     follower.report.run_id = result.run_id
+    follower.report.run_ids.append(result.run_id)
     return follower.report
+
+
+def _limit(max_usd: Decimal | None) -> dict[str, str]:
+    return {} if max_usd is None else {MAX_USD_TAG: f"{max(max_usd, Decimal()):f}"}
 
 
 class _Follower(logging.Handler):
@@ -192,6 +210,7 @@ class _Follower(logging.Handler):
         values: dict[str, Any] = {
             name: value.value for name, value in materialization.metadata.items()
         }
+        self._told_of_money(asset, values)
         rows = values.get("dagster/partition_row_count", values.get("dagster/row_count", 0))
         self._rows[asset] = self._rows.get(asset, 0) + int(rows)
         self.report.scores |= {
@@ -204,6 +223,13 @@ class _Follower(logging.Handler):
             for name, value in values.items()
             if name.startswith("run/")
         }
+
+    def _told_of_money(self, asset: str, values: Mapping[str, Any]) -> None:
+        """In a range each bucket tells the totals of the run, which count once."""
+        if asset not in self._did:
+            self.report.spent_usd += float(values.get("spent_usd", 0))
+        waits = (str(value) for name, value in values.items() if name.endswith("_waits"))
+        self.report.waits += [each for each in waits if each not in self.report.waits]
 
     def _checked(self, check: dg.AssetCheckEvaluation) -> None:
         self.report.checks.append(

@@ -1,13 +1,16 @@
 """What Dagster hands to assets and checks: a thin resource over the wiring, and their names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any, Self
 
 import dagster as dg
 
 from rag_assets import __version__, wiring
+from rag_assets.adapters.prices import Prices
 from rag_assets.building import Builder
+from rag_assets.indexing.spending import Budget
 from rag_assets.model import Corpus, RunIdentity, S3Settings
 from rag_assets.ports import ChangeFeed, Source
 from rag_assets.publishing import Publisher
@@ -21,6 +24,8 @@ CORPUS_TAG = "rag_assets/corpus"
 """On every run of a corpus, with its name: so many at once, however many it has to do."""
 REPAIR_TAG = "rag_assets/repair"
 """On a run that nobody asked for: the automation's."""
+MAX_USD_TAG = "rag_assets/max_usd"
+"""On a run that may spend so much on models, and no more: that of `rag-assets apply`."""
 RECIPE_TAG = "rag_assets/recipe"
 """On a run that builds beside what is read: the fingerprint of what it builds."""
 NIGHTLY_KEY = "rag_assets/nightly"
@@ -52,8 +57,16 @@ class Platform(dg.ConfigurableResource[Any]):
         """The queue that tells of the source's changes, where the corpus names one."""
         return wiring.changes_of(corpus)
 
-    def builder(self, corpus: Corpus) -> Builder:
-        return Builder(corpus, self.urls)
+    def spending(self, tags: Mapping[str, str]) -> wiring.Spending:
+        """What models cost, and what a run with these tags may spend."""
+        limit = tags.get(MAX_USD_TAG)
+        return wiring.Spending(
+            Prices.read(Settings.from_environment().prices),
+            None if limit is None else Budget(Decimal(limit)),
+        )
+
+    def builder(self, corpus: Corpus, tags: Mapping[str, str] | None = None) -> Builder:
+        return Builder(corpus, self.urls, spending=self.spending(tags or {}))
 
     def publisher(self, corpus: Corpus) -> Publisher:
         return Publisher(corpus, self.urls, Settings.from_environment().home)

@@ -6,7 +6,14 @@ import dagster as dg
 
 from rag_assets import wiring
 from rag_assets.assets.failing import Partly
-from rag_assets.assets.reporting import ROWS, asked_of_models, cost_of_run, judged_in_run, report
+from rag_assets.assets.reporting import (
+    ROWS,
+    asked_of_models,
+    cost_of_run,
+    judged_in_run,
+    kept_to,
+    report,
+)
 from rag_assets.assets.shape import (
     DAILY_CODE,
     Column,
@@ -50,9 +57,11 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         generations = current_generations(corpus, stores)
         made = [each for each in generations if wiring.can_still_make(each, corpus)]
         did, failures = Embedded(), dict[int, RagAssetsError]()
+        spending = platform.spending(context.run.tags)
         for generation in made:
             try:
-                with wiring.document_embedder(generation, corpus, platform.urls) as embedder:
+                how = (generation, corpus, platform.urls, spending)
+                with wiring.document_embedder(*how) as embedder:
                     did += embed(
                         generation,
                         buckets,
@@ -75,6 +84,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         report(context, corpus, rows)
         cost = cost_of_run(stores.provenance.costs(corpus.name, context.run.run_id))
         told = {**asked_of_models(did), **judged_in_run(judged), **cost, **_told(failures)}
+        told |= kept_to(spending.budget)
         return Partly(dg.MaterializeResult(metadata=told), failures)
 
     return embeddings

@@ -7,6 +7,7 @@ import dagster as dg
 
 from rag_assets.adapters.postgres.index import Merged
 from rag_assets.indexing.embedding import Embedded
+from rag_assets.indexing.spending import Budget
 from rag_assets.model import Change, Corpus, ModelCost, bucket_key
 
 NAMED = 50
@@ -66,6 +67,13 @@ def cost_of_run(costs: Sequence[ModelCost]) -> Told:
     if not costs:
         return {}
     return {"cost": dg.MetadataValue.table([dg.TableRecord(_line(each)) for each in costs])}
+
+
+def kept_to(budget: Budget | None) -> dict[str, float]:
+    """The limit of the run and what of it is spent, where it has one."""
+    if budget is None:
+        return {}
+    return {"limit_usd": float(budget.limit), "spent_usd": float(budget.spent)}
 
 
 def _line(cost: ModelCost) -> dict[str, str | int | float]:

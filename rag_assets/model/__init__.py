@@ -115,7 +115,7 @@ from rag_assets.model.progress import (
     StageFailure,
     Wait,
 )
-from rag_assets.model.provenance import Change, ChunkOrigin, ModelCost, Work
+from rag_assets.model.provenance import Change, ChunkOrigin, CostKey, CostLine, ModelCost, Work
 from rag_assets.model.quality import (
     EVERYTHING,
     RULES,
@@ -166,6 +166,8 @@ __all__ = [
     "Citation",
     "Comparison",
     "Corpus",
+    "CostKey",
+    "CostLine",
     "Damage",
     "DeadLetter",
     "Description",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,28 @@ class ModelCost:
     tokens: int
     usd: Decimal | None = None
     """None: no price is known."""
+
+
+CostKey = Literal["run", "day", "model", "provider", "generation", "bucket"]
+"""By what costs are put together."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """What models were asked for by one run, or for one bucket, and so on."""
+
+    corpus: str
+    of: str
+    requests: int
+    texts: int
+    tokens: int
+    usd: Decimal | None
+    """Of the tokens that had a price; None: none had."""
+    tokens_unpriced: int
+    unit_prices: tuple[Decimal, ...]
+    """US dollars a million tokens, as they were when it was spent."""
+    first_at: datetime
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,10 @@ ZERO_MARK = "\u2620zero"
 """A text that contains it has no direction: its vector is all zeros, always."""
 
 
+VectorOf = Callable[..., NDArray[np.float32]]
+"""From a text, its `dimensions` and the `kind` of input to its vector."""
+
+
 @dataclass(frozen=True, slots=True)
 class Behaviour:
     """What a service is like for all its life."""
@@ -83,6 +87,8 @@ class Behaviour:
     """Billed tokens after which the account is empty."""
     counts_as_openai: bool = False
     """With the tokenizer of OpenAI's models, which takes seconds to load."""
+    vector_of: VectorOf = vector_of
+    """What it has learned."""
 
     def tokens_of(self, text: str, model: str) -> int:
         return billed_tokens(text, model) if self.counts_as_openai else tokens_of(text)
@@ -261,10 +267,11 @@ class _Computed:
     indexes: list[int]
 
     @classmethod
-    def of(cls, asked: _Asked) -> "_Computed":
-        return cls(
-            asked, [_vector(text, asked) for text in asked.texts], [*range(len(asked.texts))]
-        )
+    def of(cls, asked: _Asked, vector_of: VectorOf) -> "_Computed":
+        vectors: list[NDArray[np.float32] | None] = [
+            _vector(text, asked, vector_of) for text in asked.texts
+        ]
+        return cls(asked, vectors, [*range(len(asked.texts))])
 
     def spoil(self, fault: Fault | None, chance: random.Random) -> None:
         """Changes the answer as the fault says; which of its vectors is left to chance."""
@@ -302,7 +309,7 @@ class _Computed:
         self.vectors[at] = changed
 
 
-def _vector(text: str, asked: _Asked) -> NDArray[np.float32]:
+def _vector(text: str, asked: _Asked, vector_of: VectorOf) -> NDArray[np.float32]:
     if ZERO_MARK in text:
         return np.zeros(asked.dimensions, np.float32)
     return vector_of(text, dimensions=asked.dimensions, kind=asked.kind)
@@ -718,7 +725,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is Fault.NOT_JSON:
             self._send(200, "<html>Welcome to the proxy.</html>")
             return
-        computed = _Computed.of(asked)
+        computed = _Computed.of(asked, self.server.service.behaviour.vector_of)
         computed.spoil(fault, random.Random(text_hash(asked.texts[0])))
         content = json.dumps(api.answer(computed)).encode()
         if fault is Fault.CUT:

@@ -1,5 +1,26 @@
 -- What was paid for.
 
+-- name: spent
+-- What models were asked for and what that cost, of one corpus or of all, put together by one thing.
+SELECT corpus,
+       CASE %(by)s WHEN 'run' THEN run_id WHEN 'model' THEN model WHEN 'provider' THEN provider
+            WHEN 'bucket' THEN bucket::text WHEN 'generation' THEN generation::text
+            ELSE to_char(last_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS "of",
+       sum(requests)::bigint AS requests, sum(texts)::bigint AS texts,
+       sum(tokens)::bigint AS tokens, sum(usd) AS usd,
+       coalesce(sum(tokens) FILTER (WHERE usd IS NULL), 0)::bigint AS tokens_unpriced,
+       array_agg(DISTINCT unit_price ORDER BY unit_price)
+           FILTER (WHERE unit_price IS NOT NULL) AS unit_prices,
+       min(first_at) AS first_at, max(last_at) AS last_at
+FROM costs
+WHERE (%(corpus)s::text IS NULL OR corpus = %(corpus)s)
+  AND (%(since)s::timestamptz IS NULL OR last_at >= %(since)s)
+  AND (%(runs)s::text[] IS NULL OR run_id = ANY (%(runs)s))
+GROUP BY 1, 2
+ORDER BY corpus, CASE WHEN %(by)s = 'run' THEN max(last_at) END,
+         CASE %(by)s WHEN 'bucket' THEN min(bucket) WHEN 'generation' THEN min(generation) END,
+         "of";
+
 -- name: add_costs
 -- Adds to the lines of a run, its buckets, a generation, a stage and a model.
 INSERT INTO costs AS c (run_id, corpus, bucket, generation, stage, model, provider, requests, texts,

@@ -1,12 +1,13 @@
 """Where what is served came from, and what one run has changed: read only, with ids and no text."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect
 from rag_assets.errors import NotPublishedError, UnknownDocumentError
-from rag_assets.model import Change, ChunkOrigin, ModelCost, Work
+from rag_assets.model import Change, ChunkOrigin, CostKey, CostLine, ModelCost, Work
 
 if TYPE_CHECKING:
     from rag_assets.adapters.postgres.connections import Connection
@@ -64,6 +65,21 @@ class PostgresProvenance:
         with connect(self._url) as connection:
             rows = connection.execute(_query("cost_of_run"), {"corpus": corpus, "run_id": run_id})
             return [ModelCost(**row) for row in rows]
+
+    def spent(
+        self,
+        corpus: str | None,
+        *,
+        by: CostKey,
+        since: datetime | None = None,
+        runs: Sequence[str] | None = None,
+    ) -> list[CostLine]:
+        """What models were asked for and what it cost, of some runs or of all."""
+        which = {"corpus": corpus, "by": by, "since": since}
+        asked = which | {"runs": None if runs is None else list(runs)}
+        with connect(self._url) as connection:
+            rows = connection.execute(queries.load("costs")["spent"], asked).fetchall()
+        return [CostLine(**row | {"unit_prices": tuple(row["unit_prices"] or ())}) for row in rows]
 
 
 def _generation(connection: "Connection", corpus: str, number: int | None) -> dict[str, Any]:
