@@ -14,6 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from rag_assets.corpus_file import Problem
+from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.scoring import METRICS
 from rag_assets.installation import AlertTried, CorpusStanding, Standing, Upkeep, Verified
 from rag_assets.model import (
@@ -206,6 +207,11 @@ def scores(found: Scores, corpus: str) -> None:
         ("metric", "mean", "questions"),
         ((metric, f"{mean:.3f}", str(counted[metric])) for metric, mean in in_order(found.means)),
     )
+    if found.generated:
+        say("  ", ("!", "odd"), f" these questions were {NOTE}")
+    usual, slow = found.search_ms(0.5), found.search_ms(0.95)
+    if usual is not None and slow is not None:
+        say((f"a search took {usual:.0f} ms (p50), {slow:.0f} ms (p95), when it was scored", "dim"))
 
 
 def stale_labels(found: Sequence[str]) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rag_assets.evaluation.generating import Generated
 from rag_assets.evaluation.golden_set.checking import Checked, Resolution, StaleLabel
+from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.mining import Mined
 from rag_assets.model import Feedback
 from rag_assets.printing import say
 
-GENERATED_NOTE = "made from the documents themselves: they show what breaks, not what people ask"
 FEW, MANY = 60, 100
 
 
@@ -22,7 +22,7 @@ def checked(found: Checked) -> None:
     )
     say((found.identity, "bold"), f": {counts}")
     if found.generated:
-        say("  ", ("!", "odd"), f" these questions were {GENERATED_NOTE}")
+        say("  ", ("!", "odd"), f" these questions were {NOTE}")
     for stale in found.stale:
         _stale(stale)
     for duplicate in found.duplicates:

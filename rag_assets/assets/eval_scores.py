@@ -6,6 +6,7 @@ import dagster as dg
 
 from rag_assets.assets.shape import DAILY_CODE, Column, corpus_asset
 from rag_assets.evaluation.golden_set import GoldenSet
+from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.plotting import as_markdown, plot
 from rag_assets.model import Corpus, Scores
 from rag_assets.publishing import Publisher
@@ -61,8 +62,10 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                     len(each.questions) for each in scores if each.generation in new
                 ),
                 "scores": _table(scores),
+                **_origin(golden_set),
                 **_over_time(publisher, golden_set),
                 **_means(scores[-1]),
+                **_times(scores[-1]),
             }
         )
 
@@ -81,11 +84,25 @@ def _over_time(publisher: Publisher, golden_set: GoldenSet) -> dict[str, dg.Meta
     return {"scores_over_time": dg.MetadataValue.md(as_markdown(drawn, "Scores over time"))}
 
 
+def _origin(golden_set: GoldenSet) -> dict[str, str]:
+    """A warning where nobody has written the questions."""
+    return {"golden_set/origin": NOTE} if golden_set.generated else {}
+
+
+def _times(scores: Scores) -> dict[str, float]:
+    """No score, and judged by nothing: it says as much of the machine."""
+    times = {f"search_ms/p{round(100 * share)}": scores.search_ms(share) for share in (0.5, 0.95)}
+    return {name: round(ms, 1) for name, ms in times.items() if ms is not None}
+
+
 def _means(scores: Scores) -> dict[str, float]:
     return {f"mean/{name}": round(value, 4) for name, value in scores.means.items()}
 
 
 def _table(scores: list[Scores]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({"generation": each.generation, **_means(each)}) for each in scores]
+        records=[
+            dg.TableRecord({"generation": each.generation, **_means(each), **_times(each)})
+            for each in scores
+        ]
     )

@@ -13,6 +13,8 @@ from math import fsum
 from rag_assets.evaluation.golden_set import GoldenSet, Label, LabelledQuestion
 from rag_assets.model import GENERATED, ParsedDocument
 
+NOTE = "made from the documents themselves: they show what breaks, not what people ask"
+"""What is told of such questions wherever a score on them is shown."""
 LABEL_CHARS = 300
 QUESTION_WORDS = 6
 SENTENCE = re.compile(r"(?<=[.!?\n] )[A-Z][^.!?|`#]{50,300}[.!?]|(?m:^)[A-Z][^.!?|`#]{50,300}[.!?]")

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from rag_assets import printing
 from rag_assets.adapters.postgres.generations import GenerationRecord
-from rag_assets.evaluation.comparing import Difference, Verdict
 from rag_assets.installation import CorpusStanding, Standing, Verified
 from rag_assets.materializing import AssetDone, CheckDone, RunReport
 from rag_assets.model import (
@@ -220,6 +219,22 @@ def test_metrics_stand_in_one_order_whatever_order_they_come_in() -> None:
     ]  # fmt: skip
 
 
+def test_scores_on_generated_questions_say_so_and_searches_have_their_times(
+    capsys: Capture,
+) -> None:
+    questions = tuple(
+        QuestionScore(str(number), {"recall@5": 1.0}, float(number)) for number in range(1, 101)
+    )
+    printing.scores(Scores(2, "generated@1", questions), "house")
+    shown = capsys.readouterr().out
+    assert "! these questions were made from the documents themselves" in shown
+    assert "a search took 50 ms (p50), 95 ms (p95)" in shown
+    printing.scores(Scores(2, "golden.yaml@1", (QuestionScore("a", {"recall@5": 1.0}),)), "house")
+    shown = capsys.readouterr().out
+    assert "made from" not in shown
+    assert "ms" not in shown
+
+
 def test_scores_say_on_how_many_questions_they_rest(capsys: Capture) -> None:
     questions = (
         QuestionScore("a", {"recall@5": 1.0, "refusal_correct": 1.0}),
@@ -233,25 +248,6 @@ def test_scores_say_on_how_many_questions_they_rest(capsys: Capture) -> None:
         ["recall@5", "1.000", "1"],
         ["refusal_correct", "0.500", "2"],
     ]
-
-
-def test_a_comparison_names_the_questions_that_changed(capsys: Capture) -> None:
-    worse = Difference("ndcg@10", 0.9, 0.5, -0.6, -0.2, better=(), worse=("roof[1]", "garden"))
-
-    printing.comparison([worse])
-    printing.verdict(Verdict(accepted=False, reasons=(f"worse: {MARKUP}",)))
-
-    shown = capsys.readouterr().out
-    assert "ndcg@10  0.900   0.500  -0.400  -0.600 to -0.200\n" in shown
-    assert "better -\n" in shown
-    assert "worse  roof[1], garden\n" in shown
-    assert shown.endswith(f"refused\n  worse: {MARKUP}\n")
-
-
-def test_nothing_compared_shows_no_empty_table(capsys: Capture) -> None:
-    printing.comparison([])
-
-    assert capsys.readouterr().out == ""
 
 
 # --- the installation --------------------------------------------------------------------------
