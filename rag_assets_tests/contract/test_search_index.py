@@ -1,6 +1,8 @@
 """What every search index promises. A new one joins by a builder in `BUILDERS`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import get_args
 
 import pytest
 
@@ -14,6 +16,7 @@ from rag_assets.model import (
     DocumentState,
     Found,
     Hit,
+    IndexKind,
     IndexSettings,
     LocalFilesSettings,
     ObservedDocument,
@@ -41,7 +44,7 @@ def in_memory(documents: Sequence[IndexedDocument], retrieval: RetrievalSettings
     return InMemorySearchIndex(documents, embedder=EMBEDDER, corpus=CORPUS, retrieval=retrieval)
 
 
-def in_postgresql(urls: DatabaseUrls) -> Builder:
+def in_postgresql(urls: DatabaseUrls, kind: IndexKind) -> Builder:
     """Through the stores of the offline half, with these chunks as if they had been cut."""
 
     def publish(documents: Sequence[IndexedDocument], retrieval: RetrievalSettings) -> SearchIndex:
@@ -52,7 +55,8 @@ def in_postgresql(urls: DatabaseUrls) -> Builder:
             observed = [_observed(each) for each in documents]
             texts = [_text(each) for each in documents]
             held.record(0, documents=observed, texts=texts)
-        recipe = Recipe(PARSER, CHUNKER, EMBEDDER.identity, EMBEDDER.dimensions, IndexSettings())
+        index = IndexSettings(kind)
+        recipe = Recipe(PARSER, CHUNKER, EMBEDDER.identity, EMBEDDER.dimensions, index)
         generation = stores.generations.open(CORPUS, recipe)
         stores.chunks.add_chunks(
             [ChunkSet(_key(each), PARSER, CHUNKER, each.chunks) for each in documents], RUN
@@ -95,9 +99,13 @@ def _observed(document: IndexedDocument) -> ObservedDocument:
     )
 
 
+def of_kind(request: pytest.FixtureRequest, kind: IndexKind) -> Builder:
+    return in_postgresql(request.getfixturevalue("module_database"), kind)
+
+
 BUILDERS: dict[str, Callable[[pytest.FixtureRequest], Builder]] = {
     "in memory": lambda request: in_memory,
-    "postgresql": lambda request: in_postgresql(request.getfixturevalue("module_database")),
+    **{f"postgresql {kind}": partial(of_kind, kind=kind) for kind in get_args(IndexKind)},
 }
 
 

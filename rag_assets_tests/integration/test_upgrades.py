@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
 
+from rag_assets import wiring
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres, find_programs
 from rag_assets.adapters.postgres import backups, migrations
 from rag_assets.errors import DatabaseError
@@ -120,6 +123,33 @@ def test_not_a_row_of_what_it_served_and_paid_for_is_lost(
     assert {row["state"] for row in before["documents"]} == {"live", "deleted", "dead"}
     assert len(before["dead letters"]) == 1
     assert [row["state"] for row in before["generations"]] == ["retired", "published"]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=name)
+def test_its_generations_are_still_those_of_their_recipes(
+    release: Path, empty: DatabaseUrls
+) -> None:
+    """Else every corpus would be built anew by an upgrade."""
+    opened(empty, release)
+    living = wiring.stores(empty).generations.living("parish")
+    query = "SELECT generation, fingerprint FROM generations ORDER BY generation"
+    prints = {row["generation"]: row["fingerprint"] for row in rows(empty.writer, query)}
+    assert {each.number: each.recipe.fingerprint for each in living} == prints
+    assert {each.recipe.index.kind for each in living} == {"hnsw"}
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=name)
+def test_what_it_published_is_found_by_readers(release: Path, empty: DatabaseUrls) -> None:
+    opened(empty, release)
+    index = wiring.search_index(empty)
+    published = index.published("parish")
+    served = kept(empty)["served"][0]
+    vector = np.fromstring(str(served["embedding"])[1:-1], np.float32, sep=",")
+    principals = list(cast("list[str]", served["acl"]))
+    found = index.find(published, question="", vector=vector, principals=principals).hits
+    assert published.index_kind == "hnsw"
+    best = max(found, key=lambda hit: hit.dense or 0.0)
+    assert (best.doc_id, best.text) == (served["doc_id"], served["text"])
 
 
 def kept(urls: DatabaseUrls) -> dict[str, list[dict[str, object]]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rag_assets.adapters.postgres.connections import Connection
 
-_NEAREST: Mapping[IndexKind, str] = {
+NEAREST: Mapping[IndexKind, str] = {
     "exact": "nearest",
     "hnsw": "nearest",
     "ivfflat": "nearest_in_lists",
@@ -138,7 +138,7 @@ class _Request:
             QuestionTerm(row["word"], row["stem"], row["chunks"], row["visible"]) for row in rows
         )
         lexical = self._matching([term.stem for term in terms])
-        by_vector = self._run(_NEAREST[self._index.index_kind])
+        by_vector = self._run(NEAREST[self._index.index_kind])
         nearest = [(row["doc_id"], row["ord"]) for row in by_vector]
         hits = self._hits(list(dict.fromkeys([*lexical, *nearest])), lexical)
         return Found(hits=hits, terms=terms, chunks=rows[0]["total"] or 0 if rows else 0)
