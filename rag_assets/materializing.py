@@ -59,6 +59,8 @@ class RunReport:
     checks: list[CheckDone] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     """Mean scores of the newest generation on the golden set."""
+    generated_questions: bool = False
+    """There is no golden set: they are on questions made from the documents."""
     failure: str | None = None
     interrupted: bool = False
     run_ids: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ class RunReport:
                 *later.checks,
             ],
             scores=later.scores or self.scores,
+            generated_questions=later.generated_questions or self.generated_questions,
             failure=later.failure,
             interrupted=later.interrupted,
             run_ids=[*self.run_ids, *later.run_ids],
@@ -218,6 +221,7 @@ class _Follower(logging.Handler):
             for name, value in values.items()
             if name.startswith("mean/")
         }
+        self.report.generated_questions |= "golden_set/origin" in values
         self._did[asset] = {
             name.removeprefix("run/"): int(value)
             for name, value in values.items()

@@ -40,7 +40,7 @@ from rag_assets.operations.doctor import Finding
 from rag_assets.operations.freshness import lasting
 
 if TYPE_CHECKING:
-    from rag_assets.lineage.graph import AssetNode, CorpusLineage, Lineage
+    from rag_assets.lineage.graph import AssetNode, CorpusLineage, GenerationNode, Lineage
     from rag_assets.materializing import AssetDone, RunReport
 
 BRIEF = 160
@@ -134,7 +134,8 @@ def run_report(report: "RunReport", corpus: str) -> None:
             say("  ", mark, f" {check.asset}.{check.check}: {check.description}")
     if report.scores:
         means = " · ".join(f"{name} {mean:.2f}" for name, mean in in_order(report.scores))
-        say(f"  golden set: {means}")
+        asked = "generated questions" if report.generated_questions else "golden set"
+        say(f"  {asked}: {means}")
     if any(done.asset == "raw_documents" and not done.rows for done in report.assets):
         say("  ", ("!", "odd"), " the source has no document; do `path` and `include` fit it?")
     if report.failure is None and report.did_nothing and not failed:
@@ -543,11 +544,16 @@ def _lineage(corpus: "CorpusLineage", *, first: bool) -> None:
                     str(each.documents),
                     str(each.chunks),
                     each.embedder,
-                    " ".join(f"{name} {mean:.2f}" for name, mean in in_order(each.scores)) or "-",
+                    _scores_of(each),
                 )
                 for each in held.generations
             ),
         )
+
+
+def _scores_of(generation: "GenerationNode") -> str:
+    means = " ".join(f"{name} {mean:.2f}" for name, mean in in_order(generation.scores))
+    return f"{means} (generated questions)" if generation.generated_questions else means or "-"
 
 
 def _asset_line(asset: "AssetNode", corpus: "CorpusLineage") -> tuple[str, ...]:

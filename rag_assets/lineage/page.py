@@ -212,7 +212,12 @@ def _generation(each: GenerationNode) -> list[Content]:
         f"{each.documents:,}",
         f"{each.chunks:,}",
         tag("span", recipe, class_="recipe"),
-        tag("ul", scores, class_="scores") if scores else tag("span", "not scored", class_="none"),
+        [
+            tag("ul", scores, class_="scores")
+            if scores
+            else tag("span", "not scored", class_="none"),
+            tag("p", "on generated questions") if each.generated_questions else None,
+        ],
     ]
 
 

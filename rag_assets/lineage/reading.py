@@ -28,7 +28,7 @@ from rag_assets.lineage.graph import (
     Lineage,
     RunNode,
 )
-from rag_assets.model import Corpus, GenerationState, LocalFilesSettings
+from rag_assets.model import GENERATED, Corpus, GenerationState, LocalFilesSettings
 
 EVENTS = 300
 """How many materializations of an asset are looked at: in a run there is one for each bucket."""
@@ -100,7 +100,7 @@ def _held(corpus: Corpus, stores: wiring.Stores) -> _Held:
         withheld=len(stores.documents.withheld(corpus.name)),
         published=published[0].generation if published else None,
         generations=tuple(
-            _generation(each, stores.evaluations.newest(each.generation)) for each in history
+            _generation(each, *stores.evaluations.newest(each.generation)) for each in history
         ),
     )
     return _Held(ledger, {"raw_documents": documents, **_rows(corpus, stores)})
@@ -119,7 +119,9 @@ def _rows(corpus: Corpus, stores: wiring.Stores) -> dict[str, int]:
     }
 
 
-def _generation(record: GenerationRecord, scores: Mapping[str, float]) -> GenerationNode:
+def _generation(
+    record: GenerationRecord, golden_set: str, scores: Mapping[str, float]
+) -> GenerationNode:
     return GenerationNode(
         number=record.generation,
         state=record.state,
@@ -132,6 +134,7 @@ def _generation(record: GenerationRecord, scores: Mapping[str, float]) -> Genera
         created_at=record.created_at,
         published_at=record.published_at,
         scores=scores,
+        generated_questions=golden_set.startswith(f"{GENERATED}@"),
     )
 
 

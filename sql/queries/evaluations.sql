@@ -7,7 +7,7 @@ WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = 
 
 -- name: newest
 -- For people: the last mean scores of a generation, whatever its content was then.
-SELECT metrics FROM evaluations WHERE generation = %(generation)s
+SELECT golden_set, metrics FROM evaluations WHERE generation = %(generation)s
 ORDER BY scored_at DESC LIMIT 1;
 
 -- name: results
