@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 
@@ -13,12 +14,13 @@ from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.rebuilding import is_built_beside, window_of
 from rag_assets.model import Corpus, Generation, GenerationState
 from rag_assets.ports import Clock
-from rag_assets.resources import CORPUS_TAG, RECIPE_TAG, REPAIR_TAG, Platform
+from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, RECIPE_TAG, REPAIR_TAG, Platform
 from rag_assets.schedules.nightly import GOING_ON
 from rag_assets.sensors.outages import away, without_mark
 
 LONGEST_REST_S = 1800.0
 """Between runs of a build that have succeeded, and left something to do."""
+FAILURE = dg.DagsterRunStatus.FAILURE
 LOOKED_AT = 50
 """So many runs are looked at for how often a build has failed in a row."""
 
@@ -58,8 +60,8 @@ class _Tried:
     failures: int = 0
     """Those in a row, up to the last."""
     last_at: datetime | None = None
-    cancelled: bool = False
-    """The last one, by somebody."""
+    left: str | None = None
+    """Why people are to say how it goes on after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,10 @@ class _Look:
     def _left(self) -> str | None:
         """To people, for good or for now."""
         tried = self._tried()
-        if tried.cancelled:
+        if tried.left:
             return (
-                "Somebody has cancelled its run. `rag-assets materialize` goes on with the build,"
-                " `rag-assets cancel` ends it."
+                f"{tried.left} `rag-assets materialize` goes on with the build, `rag-assets cancel`"
+                " ends it."
             )
         if tried.failures >= self.builder.corpus.automation.attempts and self._given_up(tried):
             return f"The build was given up after {tried.failures} runs that failed."
@@ -163,20 +165,23 @@ class _Look:
 
 def _counted(records: Sequence[dg.RunRecord]) -> _Tried:
     """Of runs that have ended, the newest first."""
-    tried, in_a_row = _Tried(), True
-    for record in records:
-        status = record.dagster_run.status
-        if not tried.runs:
-            cancelled = status is dg.DagsterRunStatus.CANCELED
-            last_at = datetime.fromtimestamp(record.end_time or 0, UTC)
-            tried = _Tried(last_at=last_at, cancelled=cancelled)
-        in_a_row &= status is dg.DagsterRunStatus.FAILURE
-        tried = _Tried(
-            runs=tried.runs + 1,
-            failures=tried.failures + in_a_row,
-            last_at=tried.last_at,
-            cancelled=tried.cancelled,
-        )
-        if REPAIR_TAG not in record.dagster_run.tags:
-            break
-    return tried
+    if not records:
+        return _Tried()
+    last = records[0]
+    by_us = takewhile(lambda each: REPAIR_TAG in each.dagster_run.tags, records)
+    counted = records[: sum(1 for _ in by_us) + 1]  # with the one that somebody began
+    failed = takewhile(lambda each: each.dagster_run.status is FAILURE, counted)
+    return _Tried(
+        runs=len(counted),
+        failures=sum(1 for _ in failed),
+        last_at=datetime.fromtimestamp(last.end_time or 0, UTC),
+        left=_left(last.dagster_run),
+    )
+
+
+def _left(run: dg.DagsterRun) -> str | None:
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        return "Somebody has cancelled its run."
+    if run.status is FAILURE and MAX_USD_TAG in run.tags:
+        return f"Its last run was to spend no more than ${run.tags[MAX_USD_TAG]}."
+    return None

@@ -26,7 +26,7 @@ from rag_assets.model import (
     EmbeddingSettings,
     EvaluationSettings,
 )
-from rag_assets.resources import CORPUS_TAG, RECIPE_TAG, REPAIR_TAG
+from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, RECIPE_TAG, REPAIR_TAG
 from rag_assets.sensors import candidates
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import RUN, held, rows, value
@@ -278,12 +278,19 @@ def test_a_build_that_was_cancelled_meanwhile_ends_its_run_without_a_failure(
 
 
 def ended(
-    corpus: Corpus, instance: dg.DagsterInstance, status: Status, *, by_hand: bool = False
+    corpus: Corpus,
+    instance: dg.DagsterInstance,
+    status: Status,
+    *,
+    by_hand: bool = False,
+    limit: str | None = None,
 ) -> None:
     """A run of the build that has ended so, just now."""
     tags = {CORPUS_TAG: "notes", RECIPE_TAG: wiring.recipe_of(corpus).fingerprint}
     if not by_hand:
         tags[REPAIR_TAG] = "true"
+    if limit is not None:
+        tags[MAX_USD_TAG] = limit
     made = create_run_for_test(
         instance, job_name="notes_candidate", status=Status.STARTED, tags=tags
     )
@@ -327,6 +334,12 @@ def test_a_run_that_somebody_has_cancelled_is_left_to_people(fine: Corpus) -> No
     with dg.DagsterInstance.ephemeral() as instance:
         ended(fine, instance, Status.CANCELED)
         assert "Somebody has cancelled" in str(looks(fine, instance, later=timedelta(days=3)))
+
+
+def test_a_run_that_was_to_spend_no_more_is_not_gone_on_with_without_a_limit(fine: Corpus) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        ended(fine, instance, Status.FAILURE, by_hand=True, limit="1.50")
+        assert "no more than $1.50" in str(looks(fine, instance, later=timedelta(days=3)))
 
 
 def test_settings_that_are_taken_back_end_their_build_at_once(

@@ -296,6 +296,7 @@ def asked(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proj
         (["eval", "--compare", "0"], "has no living generation 0"),
         (["publish", "parish"], "has no candidate that waits to be published"),
         (["rollback", "parish"], "has no earlier generation to go back to"),
+        (["cancel", "parish"], "has no build that could be cancelled"),
         (["ask", "--corpus", "parish", ""], "The question holds no word"),
         (["ask", "--corpus", "parish", "?!…"], "The question holds no word"),
         (["search", "--corpus", "parish", "a" * 100_000], "The question has 100000 characters"),

@@ -302,6 +302,27 @@ def test_the_status_says_what_waits_and_what_was_not_believed(capsys: Capture) -
     assert "`rag-assets approve-deletions house --help`" in shown
 
 
+@pytest.mark.parametrize(
+    ("state", "held", "said"),
+    [
+        ("building", False, "generation 2 is being built: 5 of 12 documents are in it\n"),
+        ("failed", True, "generation 2 failed: no luck; `rag-assets materialize house` begins it"),
+        ("cancelled", True, "generation 2 was cancelled: no luck; `rag-assets materialize house`"),
+    ],
+)
+def test_the_status_says_how_far_a_build_is_or_why_there_is_none(
+    state: str, held: bool, said: str, capsys: Capture
+) -> None:
+    (house,) = standing().corpora
+    other = replace(
+        RECORD, generation=2, state=state, documents=5, held=held, ended_reason="no luck"
+    )
+
+    printing.standing(standing(corpora=[replace(house, generations=[RECORD, other])]))
+
+    assert f"  ! {said}" in capsys.readouterr().out
+
+
 def test_a_source_that_lists_nothing_is_to_be_put_back_and_not_approved(capsys: Capture) -> None:
     (house,) = standing().corpora
     empty = replace(house, withheld_deletions=[gone(WhyWithheld.EMPTY)])

@@ -43,7 +43,7 @@ WITH retention AS MATERIALIZED (
            now() - greatest(k.kept_for, %(young)s::interval) AS kept_since
     FROM generations g JOIN retention k USING (corpus)
     WHERE g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
-       OR greatest(g.created_at, g.published_at, g.retired_at)
+       OR greatest(g.created_at, g.published_at, g.retired_at, g.ended_at)
           > now() - greatest(k.kept_for, %(young)s::interval)
 )
 SELECT s.content_hash, s.parser, s.chunker, s.chunks
@@ -74,7 +74,7 @@ WITH retention AS MATERIALIZED (
     SELECT g.generation, g.corpus, g.parser
     FROM generations g JOIN retention k USING (corpus)
     WHERE g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
-       OR greatest(g.created_at, g.published_at, g.retired_at)
+       OR greatest(g.created_at, g.published_at, g.retired_at, g.ended_at)
           > now() - greatest(k.kept_for, %(young)s::interval)
 )
 SELECT t.content_hash, t.parser
@@ -191,7 +191,7 @@ SELECT m.scope, m.model, NOT EXISTS (
     SELECT FROM generations g JOIN retention k USING (corpus)
     WHERE k.scope = m.scope AND g.embedder = m.model
       AND (g.state IN ('building', 'candidate', 'published', 'retired') OR k.kept_for IS NULL
-           OR greatest(g.created_at, g.published_at, g.retired_at)
+           OR greatest(g.created_at, g.published_at, g.retired_at, g.ended_at)
               > now() - greatest(k.kept_for, %(young)s::interval))) AS unused
 FROM m;
 
@@ -228,7 +228,7 @@ WITH retention AS MATERIALIZED (
     SELECT g.corpus, g.parser, g.chunker, g.embedder
     FROM generations g JOIN retention k USING (corpus)
     WHERE g.state IN ('building', 'candidate', 'published', 'retired')
-       OR greatest(g.created_at, g.published_at, g.retired_at)
+       OR greatest(g.created_at, g.published_at, g.retired_at, g.ended_at)
           > now() - greatest(k.kept_for, %(young)s::interval)
 ), judged AS (
     SELECT corpus, stage, subject, 0 AS verdicts, NULL::timestamptz AS latest FROM judged_buckets
@@ -274,13 +274,25 @@ WHERE s.measured_at < now() - %(kept_logs)s::interval
               WHERE n.generation = s.generation AND n.measured_at > s.measured_at);
 
 -- name: delete_scores
--- Scores of contents that were searched once; of each golden set and generation the last ones stay.
+-- Scores of contents that were searched once. Of each golden set and generation the first and the
+-- last ones stay, and those with which it was published: later ones are held against them.
 DELETE FROM evaluations e
 WHERE e.scored_at < now() - %(kept_logs)s::interval
   AND e.generation IN (SELECT generation FROM generations WHERE corpus = %(corpus)s)
   AND EXISTS (SELECT FROM evaluations n
               WHERE (n.generation, n.golden_set) = (e.generation, e.golden_set)
-                AND n.scored_at > e.scored_at);
+                AND n.scored_at > e.scored_at)
+  AND EXISTS (SELECT FROM evaluations b
+              WHERE (b.generation, b.golden_set, split_part(b.content, '/', 2))
+                  = (e.generation, e.golden_set, split_part(e.content, '/', 2))
+                AND b.scored_at < e.scored_at)
+  AND NOT EXISTS (
+      SELECT FROM publications p
+      WHERE p.generation = e.generation AND p.published_at >= e.scored_at
+        AND NOT EXISTS (
+            SELECT FROM evaluations n
+            WHERE (n.generation, n.golden_set) = (e.generation, e.golden_set)
+              AND n.scored_at > e.scored_at AND n.scored_at <= p.published_at));
 
 -- name: delete_failures
 -- Of buckets that the corpus has no longer, and what nothing has tried again for so long.
