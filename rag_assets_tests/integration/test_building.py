@@ -12,7 +12,7 @@ import pytest
 from rag_assets import wiring
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.building import Builder
-from rag_assets.errors import NotReadyError
+from rag_assets.errors import DatabaseError, NotReadyError
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.rebuilding import current
@@ -22,9 +22,10 @@ from rag_assets.model import (
     EmbeddingSettings,
     Generation,
     GenerationState,
+    IndexSettings,
 )
 from rag_assets.settings import DatabaseUrls
-from rag_assets_tests.integration.flow import RUN, Chain, held
+from rag_assets_tests.integration.flow import RUN, Chain, held, rows
 from rag_assets_tests.services.embedding_service import KEY, Behaviour, EmbeddingService
 
 FINE = ChunkingSettings(max_chars=120, min_chars=20)
@@ -223,3 +224,31 @@ def test_the_first_index_is_not_cancelled(
     with pytest.raises(NotReadyError, match="the first index"):
         chain.stores.generations.cancel("notes", reason="why not")
     assert states(chain) == ["candidate"]
+
+
+def test_cancelling_does_not_wait_for_a_vector_index_that_is_being_made(
+    corpus: Corpus, database: DatabaseUrls, folder: Path
+) -> None:
+    (folder / "garden.md").write_text("# The garden\n\nThe gardener waters the roses.\n")
+    chain = Chain(database, corpus)
+    chain.run()
+    chain.publish()
+    fine = chain.with_settings(chunking=FINE, index=IndexSettings(m=64, ef_construction=1000))
+    generation = fine.open()
+    fine.cut(), fine.embed()
+    fine.stores.index.merge(generation, range(4), RUN)
+    many = (
+        "INSERT INTO index_2 SELECT 'many', n, 0, '{everyone}', '', 1, (SELECT array_agg(random())"
+        " FROM generate_series(1, 64 + n * 0))::real[]::vector::halfvec"
+        " FROM generate_series(1, 30000) n RETURNING 1"
+    )
+    rows(database.writer, many)
+    generations = fine.stores.generations
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(generations.finish, generation)
+        while not rows(database.writer, "SELECT FROM pg_stat_progress_create_index"):
+            assert not making.done()
+        generations.cancel("notes", reason="it takes too long")
+        with pytest.raises(DatabaseError, match="cancel"):
+            making.result(30)
+    assert states(fine) == ["published", "cancelled"]
