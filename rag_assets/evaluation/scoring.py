@@ -32,6 +32,9 @@ RANKED = {
 }
 """Our names of the measures that ir_measures computes."""
 
+SEAM = 2
+"""A space, or the ends of two lines: so much may stand between two chunks, and be in neither."""
+
 METRICS = (
     *RANKED,
     "answer_span_hit@1",
@@ -93,11 +96,14 @@ class _Timed:
 
 
 def finds(hit: Hit, span: SourceSpan) -> bool:
-    """Whether the chunk holds half of the span, or is of the document where that is the label."""
+    """Whether the chunk holds half of the span, or is of the document where that is the label.
+
+    Wherever a span is cut in two, one of both finds it.
+    """
     if hit.doc_id != span.doc_id:
         return False
     whole_document = span.end == END_OF_DOCUMENT
-    return whole_document or 2 * _overlap(hit, span) >= span.end - span.start
+    return whole_document or 2 * _overlap(hit, span) >= span.end - span.start - SEAM
 
 
 def holds(hit: Hit, span: SourceSpan) -> bool:

@@ -99,7 +99,7 @@ def test_two_chunks_with_the_same_span_count_once() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "finds_it"),
-    [(150, 300, True), (151, 300, False), (0, 150, True), (0, 149, False), (120, 180, True)],
+    [(151, 300, True), (152, 300, False), (0, 149, True), (0, 148, False), (120, 180, True)],
 )
 def test_half_of_a_span_is_enough_to_find_it_and_not_to_hold_it(
     start: int, end: int, finds_it: bool
