@@ -264,11 +264,13 @@ def upkept(stores: wiring.Stores, corpus: Corpus, *, rehearsal: bool = False) ->
     """Takes away what nothing uses any more; a rehearsal only counts it."""
     name, days = corpus.name, corpus.upkeep.keep_versions_days
     kept_for = None if days is None else timedelta(days=days)
+    grace, keep = corpus.generations.grace, corpus.generations.keep
     if rehearsal:
         collected = stores.collecting.rehearse(name, kept_for)
-        return Upkeep(name, stores.generations.expired(name), 0, collected)
+        expired = stores.generations.expired(name, grace=grace, keep=keep)
+        return Upkeep(name, expired, 0, collected)
     stores.collecting.keep_for(name, kept_for)
-    expired = stores.generations.drop_expired(name)
+    expired = stores.generations.drop_expired(name, grace=grace, keep=keep)
     kept_logs = timedelta(days=corpus.upkeep.keep_logs_days)
     log_rows = stores.collecting.collect_logs(name, kept_logs)
     return Upkeep(name, expired, log_rows, stores.collecting.collect())

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,38 @@ from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.answering import pipeline
 from rag_assets.errors import NotReadyError
-from rag_assets.evaluation.comparing import Verdict, judged
+from rag_assets.evaluation.comparing import changed_questions, compared, judged
+from rag_assets.evaluation.drifting import Drift, drifted, rebuild_is_due
 from rag_assets.evaluation.golden_set import GoldenSet, read_golden_set
 from rag_assets.evaluation.known_items import known_items
 from rag_assets.evaluation.scoring import METRICS, score
 from rag_assets.model import (
     Corpus,
+    Difference,
     Finding,
+    GateCase,
     Generation,
+    GenerationDiff,
     GenerationState,
     GoldenQuestion,
     GraphRecall,
     IndexKind,
     PublishedIndex,
+    QuestionChange,
+    Recipe,
     RunIdentity,
     Scores,
     StageResult,
+    Verdict,
 )
 from rag_assets.operations.expectations import believed
-from rag_assets.ports import SearchIndex
+from rag_assets.ports import Embedder, SearchIndex, SentenceEmbedder, Vectors
 from rag_assets.settings import DatabaseUrls
 
+DIFFERING = 100
+"""How many documents of a difference are named."""
+NAMED = 10
+"""How many documents a sentence names."""
 SAMPLED_DOCUMENTS = 500
 """How many documents a generated golden set is made from at most."""
 
@@ -67,6 +79,98 @@ def lacking(found: GraphRecall, wanted: float) -> str:
         f"The {found.kind} index of generation {found.generation} finds {found.recall:.3f} of what"
         f" an exact search finds, {wanted:.3f} is wanted; {_FINDS_MORE[found.kind]}."
     )
+
+
+def _hashed(words: str) -> str:
+    return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+
+def words_of(golden_set: GoldenSet) -> dict[str, str]:
+    """What each question asks."""
+    return {each.id: each.question for each in golden_set.questions}
+
+
+def _missing(total: int, first: Collection[str], corpus: str) -> Iterator[str]:
+    if total:
+        more = f" and {total - len(first)} more" if total > len(first) else ""
+        yield (
+            f"Documents that readers see now, and that it could not take: {total}:"
+            f" {', '.join(first)}{more}. `rag-assets dead-letters list {corpus}` and `rag-assets"
+            f" quarantine list {corpus}` say why."
+        )
+
+
+def _damaged(buckets: int, corpus: str) -> Iterator[str]:
+    if buckets:
+        yield (
+            f"Buckets that do not hold the rows that their manifest counts: {buckets}."
+            f" `rag-assets verify {corpus} --repair` mends them."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedOnce:
+    """Embeds each question once, however often it is searched for."""
+
+    embedder: Embedder
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        return self.embedder.identity
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedder.dimensions
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        return self.embedder.embed_documents(texts)
+
+    def embed_question(self, text: str) -> Vectors:
+        if text not in self.vectors:
+            self.vectors[text] = self.embedder.embed_question(text)
+        return self.vectors[text]
+
+
+def _asking_once(name: str) -> Embedder:
+    """One that can tell of sentences works here, at no cost, and must be seen to be able to."""
+    embedder = wiring.embedder_for(name)
+    return embedder if isinstance(embedder, SentenceEmbedder) else _AskedOnce(embedder)
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """All that two living generations differ in."""
+
+    before: int
+    after: int
+    recipe: Mapping[str, tuple[str, str]]
+    """The parts that differ, each before and after."""
+    served: GenerationDiff
+    differences: tuple[Difference, ...]
+    """Metric by metric; empty where one of them was not scored as it is now."""
+    questions: tuple[QuestionChange, ...]
+
+
+def recipe_changes(before: Recipe, after: Recipe) -> dict[str, tuple[str, str]]:
+    """The parts of two recipes that are not the same."""
+    parts = [_parts(each) for each in (before, after)]
+    return {
+        name: (parts[0][name], parts[1][name])
+        for name in parts[0]
+        if parts[0][name] != parts[1][name]
+    }
+
+
+def _parts(recipe: Recipe) -> dict[str, str]:
+    index = {f"index.{name}": str(value) for name, value in asdict(recipe.index).items()}
+    return {
+        "parser": recipe.parser,
+        "chunker": recipe.chunker,
+        "embedder": recipe.embedder,
+        "dimensions": str(recipe.dimensions),
+        **index,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +255,228 @@ class Publisher:
         )
 
     def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
-        """Held against the published generation, on the same questions and the same documents."""
-        after = self.scores(candidate, golden_set, run)
+        """Held against the published generation, on the same questions and the same documents.
+
+        The same case is judged once. Only whether the candidate is whole is looked at each time:
+        a repair mends that, and changes nothing that could be told from outside.
+        """
         rival = self.rival_of(candidate)
+        verdict = self.remembered_verdict(candidate, golden_set)
+        if verdict is None:
+            verdict = self._judged(candidate, rival, golden_set, run)
+            case = self._case(candidate, rival, golden_set)
+            self.stores.evaluations.add_verdict(case, verdict, run)
+        return self._if_whole(verdict, candidate, rival)
+
+    def remembered_verdict(self, candidate: Generation, golden_set: GoldenSet) -> Verdict | None:
+        """What was decided of this very case before; None if it was not judged yet."""
+        rival = self.rival_of(candidate)
+        found = self.stores.evaluations.verdict(self._case(candidate, rival, golden_set))
+        if found is None or rival is None:
+            return found
+        before = self.remembered(rival, golden_set)
+        after = self.remembered(candidate, golden_set)
+        if before is None or after is None:
+            return found
+        confidence = self.corpus.evaluation.confidence
+        return replace(found, differences=compared(before, after, confidence=confidence))
+
+    def changes(
+        self, before: Generation, after: Generation, golden_set: GoldenSet
+    ) -> list[QuestionChange]:
+        """The questions that two scored generations answer differently, the losses first."""
+        scores = [self.remembered(each, golden_set) for each in (before, after)]
+        if scores[0] is None or scores[1] is None:
+            return []
+        gate = self.corpus.evaluation.gate
+        return changed_questions(scores[0], scores[1], words_of(golden_set), by=gate)
+
+    def diff(self, before: int, after: int, *, named: int = DIFFERING) -> Diff:
+        """What two living generations differ in; nothing is scored for it."""
+        old, new = self.living_one(before), self.living_one(after)
+        golden_set = self.golden_set()
+        scores = [self.remembered(each, golden_set) for each in (old, new)]
+        differences: tuple[Difference, ...] = ()
+        if scores[0] is not None and scores[1] is not None:
+            confidence = self.corpus.evaluation.confidence
+            differences = compared(scores[0], scores[1], confidence=confidence)
+        return Diff(
+            before=before,
+            after=after,
+            recipe=recipe_changes(old.recipe, new.recipe),
+            served=self.stores.diffs.between(old, new, named=named),
+            differences=differences,
+            questions=tuple(self.changes(old, new, golden_set)),
+        )
+
+    def found_first(
+        self, before: Generation, after: Generation, asked: Mapping[str, str]
+    ) -> dict[str, tuple[str, str]]:
+        """Of each question the chunk that either generation finds first, searched for now."""
+        first = [self._first(each, asked) for each in (before, after)]
+        return {each: (first[0][each], first[1][each]) for each in asked}
+
+    def _first(self, generation: Generation, asked: Mapping[str, str]) -> dict[str, str]:
+        with wiring.search_index(self.urls) as index:
+            how: dict[str, Any] = {
+                "index": self.pinned(generation, index),
+                "embedder_for": wiring.embedder_for,
+                "principals": self.corpus.acl,
+            }
+            found = {
+                each: pipeline.search(words, limit=1, **how).hits for each, words in asked.items()
+            }
+        return {
+            each: f"{hits[0].doc_id}#{hits[0].ord}" if hits else "" for each, hits in found.items()
+        }
+
+    def drift(self, golden_set: GoldenSet, run: RunIdentity) -> Drift | None:
+        """What is published, held against its baseline; None while there is none."""
+        published = self._published()
+        if published is None or self.stores.generations.unfinished(published):
+            return None
+        found = self._baseline(published, golden_set)
+        if found is None:
+            return None
+        baseline, since = found
+        return drifted(
+            baseline,
+            self.scores(published, golden_set, run),
+            since=since,
+            words=words_of(golden_set),
+            settings=self.corpus.evaluation,
+        )
+
+    def bands(self, golden_set: GoldenSet) -> dict[str, tuple[float, float]]:
+        """Between which scores each metric of the gate may fall before that is drift."""
+        published = self._published()
+        found = self._baseline(published, golden_set) if published else None
+        if found is None:
+            return {}
+        evaluation, means = self.corpus.evaluation, found[0].means
+        return {
+            metric: (max(0.0, means[metric] - evaluation.drift_tolerance), means[metric])
+            for metric in evaluation.gate
+            if metric in means
+        }
+
+    def rebuild_after(self, drift: Drift) -> Generation | None:
+        """Begins one more index of the same settings, once a drift; None where there is none due.
+
+        What is published is not touched: the new one is judged by the gate like any other.
+        """
+        generations, name = self.stores.generations, self.corpus.name
+        living = generations.living(name)
+        recipe = wiring.recipe_of(self.corpus)
+        waiting = {GenerationState.BUILDING, GenerationState.CANDIDATE}
+        published = self._published()
+        if published is None or published.recipe != recipe:
+            return None
+        if any(each.state in waiting for each in living):
+            return None
+        builds = [
+            each.created_at
+            for each in generations.history(name)
+            if each.fingerprint == recipe.fingerprint and each.created_at > drift.since
+        ]
+        points = self.stores.evaluations.line(name)
+        if not rebuild_is_due(builds, points, drift.baseline, self.corpus.evaluation):
+            return None
+        return generations.rebuild(name, recipe)
+
+    def _published(self) -> Generation | None:
+        living = self.stores.generations.living(self.corpus.name)
+        published = (each for each in living if each.state is GenerationState.PUBLISHED)
+        return next(published, None)
+
+    def _baseline(
+        self, published: Generation, golden_set: GoldenSet
+    ) -> tuple[Scores, datetime] | None:
+        """Of the first of those that were published one after the other with these settings.
+
+        So a build that was made again because of a fall does not make the fall forgotten.
+        """
+        generations = self.stores.generations
+        fingerprints = {
+            each.generation: each.fingerprint for each in generations.history(self.corpus.name)
+        }
+        reigns = takewhile(
+            lambda each: fingerprints.get(each.generation) == published.recipe.fingerprint,
+            generations.publications(self.corpus.name),
+        )
+        found = (
+            self.stores.evaluations.baseline(
+                generation=each.generation,
+                golden_set=golden_set.identity,
+                how=self._how,
+                published_at=each.published_at,
+            )
+            for each in reversed(list(reigns))
+        )
+        return next(filter(None, found), None)
+
+    def _judged(
+        self,
+        candidate: Generation,
+        rival: Generation | None,
+        golden_set: GoldenSet,
+        run: RunIdentity,
+    ) -> Verdict:
+        """By its scores, by its index, and by what is expected of its rows."""
+        after = self.scores(candidate, golden_set, run)
         before = self.scores(rival, golden_set, run) if rival else None
         verdict = judged(after, before=before, settings=self.corpus.evaluation)
-        if not verdict.accepted:
-            return verdict  # every run asks again, and what follows looks at the whole index
-        against = [*self._not_found(candidate), *self._unexpected(candidate, run)]
-        return replace(verdict, accepted=False, reasons=tuple(against)) if against else verdict
+        recall = self.recall(candidate)
+        against = [*self._not_found(recall), *self._unexpected(candidate, run)]
+        if against:
+            scored = () if verdict.accepted else verdict.reasons
+            verdict = replace(verdict, accepted=False, reasons=(*scored, *against))
+        return replace(verdict, evidence={"recall": recall.recall})
+
+    def _if_whole(
+        self, verdict: Verdict, candidate: Generation, rival: Generation | None
+    ) -> Verdict:
+        """Also refused where it lacks documents that readers have, or rows that it should have."""
+        wrong = len(self.stores.index.mismatches(candidate))
+        diffs = self.stores.diffs
+        total, first = diffs.missing(candidate, rival, named=NAMED) if rival else (0, [])
+        content = self.stores.generations.content(candidate.number)
+        evidence = {
+            **verdict.evidence,
+            "documents": content.documents,
+            "chunks": content.chunks,
+            "missing_documents": total,
+            "buckets_that_differ_from_their_manifest": wrong,
+        }
+        against = [*_missing(total, first, self.corpus.name), *_damaged(wrong, self.corpus.name)]
+        if not against:
+            return replace(verdict, evidence=evidence)
+        reasons = against if verdict.accepted else [*verdict.reasons, *against]
+        return replace(verdict, accepted=False, reasons=tuple(reasons), evidence=evidence)
+
+    def _case(
+        self, candidate: Generation, rival: Generation | None, golden_set: GoldenSet
+    ) -> GateCase:
+        return GateCase(
+            generation=candidate.number,
+            rival=rival.number if rival else None,
+            golden_set=golden_set.identity,
+            content=self._content(candidate),
+            rival_content=f"{rival.number} {self._content(rival)}" if rival else "",
+            settings=self._rules(candidate),
+        )
+
+    def _rules(self, candidate: Generation) -> str:
+        """All settings that a verdict depends on; others are judged anew."""
+        evaluation, required = self.corpus.evaluation, self.corpus.expectations.required
+        suites = wiring.suites_of(self.corpus, candidate) if required else {}
+        rules = (
+            *(__version__, evaluation.gate, evaluation.tolerance, evaluation.confidence),
+            *(sorted(evaluation.floors.items()), evaluation.min_questions),
+            *(self.corpus.quality.min_recall, sorted(required)),
+            *([str(each) for stage in required for each in suites[stage]],),
+        )
+        return _hashed(repr(rules))
 
     def newest(self) -> Generation | None:
         """The generation that is complete, and is or will be read."""
@@ -202,17 +519,16 @@ class Publisher:
         """How much of the nearest its index finds, searched as the corpus is today."""
         return self.stores.measuring.recall(generation, self.corpus.retrieval)
 
-    def _not_found(self, candidate: Generation) -> Iterator[str]:
+    def _not_found(self, found: GraphRecall) -> Iterator[str]:
         """Also refused for an index that finds too little."""
-        found, wanted = self.recall(candidate), self.corpus.quality.min_recall
+        wanted = self.corpus.quality.min_recall
         if found.recall < wanted:
             yield lacking(found, wanted)
 
     def _unexpected(self, candidate: Generation, run: RunIdentity) -> Iterator[str]:
         """And for what is not as expected, where the corpus asks for that."""
-        if not self.corpus.expectations.required:
-            return
-        for stage in self.expected(candidate, run):
+        required = self.corpus.expectations.required
+        for stage in self.expected(candidate, run, stages=required) if required else ():
             for each in stage.unmet:
                 if not each.warns_only:
                     yield f"Expected of its {stage.stage}: {each.sentence}"
@@ -228,9 +544,10 @@ class Publisher:
         self, generation: Generation, *, run: RunIdentity, reason: str, forced: bool = False
     ) -> list[int]:
         """Lets readers see a generation; returns the numbers of those dropped with it."""
-        generations = self.stores.generations
         self._publish(generation, run=run, reason=reason, forced=forced)
-        return generations.drop_expired(self.corpus.name)
+        kept = self.corpus.generations
+        generations = self.stores.generations
+        return generations.drop_expired(self.corpus.name, grace=kept.grace, keep=kept.keep)
 
     def roll_back(self, *, run: RunIdentity) -> Generation:
         """Publishes the generation that was published before this one."""
@@ -281,8 +598,12 @@ class Publisher:
     def _content(self, generation: Generation) -> str:
         """What a score depends on beside the questions: what is served how, what is measured."""
         served = self.stores.generations.content(generation.number).content
-        how = f"{__version__} {METRICS} {self.corpus.retrieval!r}"
-        return f"{served}/{hashlib.sha256(how.encode()).hexdigest()[:12]}"
+        return f"{served}/{self._how}/{_hashed(f'{__version__} {METRICS}')}"
+
+    @property
+    def _how(self) -> str:
+        """How it is searched: scores of one way say nothing of another."""
+        return _hashed(repr(self.corpus.retrieval))
 
     def _measured(
         self, generation: Generation, golden_set: str, questions: tuple[GoldenQuestion, ...]
@@ -290,13 +611,14 @@ class Publisher:
         with wiring.search_index(self.urls) as index:
             how: dict[str, Any] = {
                 "index": self.pinned(generation, index),
-                "embedder_for": wiring.embedder_for,
+                "embedder_for": cache(_asking_once),
                 "principals": self.corpus.acl,
             }
             return score(
                 questions,
                 search=lambda question: pipeline.search(question, **how).hits,
                 answer=partial(pipeline.answer, **how),
+                nearest=partial(pipeline.nearest, **how),
                 generation=generation.number,
                 golden_set=golden_set,
                 clock=SystemClock(),

@@ -80,6 +80,25 @@ def answer(
     )
 
 
+def nearest(
+    question: str,
+    *,
+    index: SearchIndex,
+    embedder_for: EmbedderFor,
+    principals: Sequence[str],
+    corpus: str | None = None,
+    limit: int = HITS,
+) -> tuple[Hit, ...]:
+    """What the vectors alone find, the nearest first: words and rules have no say in it."""
+    question = asked(question)
+    published = index.published(corpus)
+    vector = embedder_for(published.question_embedder).embed_question(question)
+    found = index.find(published, question=question, vector=vector, principals=principals)
+    near = [(hit.dense, hit) for hit in found.hits if hit.dense is not None]
+    near.sort(key=lambda pair: (-pair[0], pair[1].doc_id, pair[1].ord))
+    return tuple(hit for _, hit in near[:limit])
+
+
 def _retrieve(
     question: str,
     index: SearchIndex,

@@ -171,6 +171,8 @@ TimeZone = Annotated[str, AfterValidator(_checked_timezone)]
 Cron = Annotated[str, AfterValidator(_checked_cron)]
 Parser = Literal["auto", "markdown", "text", "html", "pdf", "docx"]
 OnPoison = Literal["leave", "keep_last_good"]
+Stage = Literal["documents", "chunks", "embeddings", "index"]
+OnDrift = Literal["alert", "rebuild"]
 Metric = Literal[
     "recall@5",
     "recall@10",
@@ -178,6 +180,7 @@ Metric = Literal[
     "ndcg@10",
     "answer_span_hit@1",
     "answer_span_hit@5",
+    "vector_recall@10",
     "citation_hit",
     "refusal_correct",
 ]
@@ -188,6 +191,7 @@ _EMBEDDING = model.EmbeddingSettings()
 _INDEX = model.IndexSettings()
 _RETRIEVAL = model.RetrievalSettings()
 _EVALUATION = model.EvaluationSettings()
+_GENERATIONS = model.GenerationSettings()
 _FRESHNESS = model.FreshnessSettings()
 _S3 = model.S3Settings(bucket="")
 _WATCH = model.WatchSettings()
@@ -441,9 +445,10 @@ def _of_index(expectation: ExpectationAttributes) -> ExpectationAttributes:
 class ExpectationsAttributes(Attributes):
     """What is expected of the rows of each stage, beside what is always expected."""
 
-    required: bool = Field(
-        default=_EXPECTATIONS.required,
-        description="Publish a new generation of the index only if it meets all expectations.",
+    required: bool | list[Stage] = Field(
+        default=False,
+        description="Publish a new generation of the index only if it meets all expectations, or"
+        " all of the stages that are listed here.",
     )
     documents: list[Annotated[ExpectationAttributes, AfterValidator(_of_documents)]] = Field(
         default=[], description="Of the live documents."
@@ -665,15 +670,56 @@ class EvaluationAttributes(Attributes):
         description="The file of labelled questions: absolute, or relative to the folder of this"
         " file. Without one, questions are made from the documents themselves.",
     )
-    tolerance: float = Field(
+    gate: list[Metric] = Field(
+        default=["ndcg@10", "answer_span_hit@5", "vector_recall@10"],
+        min_length=1,
+        description="The metrics by which a new generation is held against the published index.",
+    )
+    tolerance: Share = Field(
         default=_EVALUATION.tolerance,
-        ge=0,
-        le=1,
         description="How much worse than the published index a new generation may score.",
+    )
+    confidence: float = Field(
+        default=_EVALUATION.confidence,
+        ge=0.5,
+        le=0.999,
+        description="How sure a smaller loss must be to be refused too.",
     )
     floors: dict[Metric, Share] = Field(
         default={},
         description="Metric by metric, the mean score below which nothing is published.",
+    )
+    min_questions: int = Field(
+        default=_EVALUATION.min_questions,
+        ge=1,
+        le=1_000_000,
+        description="With fewer questions the gate warns that it sees little.",
+    )
+    drift_tolerance: Share = Field(
+        default=_EVALUATION.drift_tolerance,
+        description="How much less than when it was published the published index may score, after"
+        " all the changes of its documents.",
+    )
+    on_drift: OnDrift = Field(
+        default=_EVALUATION.on_drift,
+        description="What a fall beyond that leads to: `alert` tells of it; `rebuild` also builds"
+        " the index once more beside the published one, with the same settings.",
+    )
+
+
+class GenerationAttributes(Attributes):
+    """How long indexes that were published before are kept for a rollback."""
+
+    grace_h: Annotated[float, Field(ge=0, le=87_600)] = Field(
+        default=_GENERATIONS.grace_h,
+        description="Hours for which each of them is kept at least.",
+    )
+    keep: int = Field(
+        default=_GENERATIONS.keep,
+        ge=0,
+        le=100,
+        description="How many of them are kept however long ago they were replaced. Each receives"
+        " all changes of the documents.",
     )
 
 
@@ -748,6 +794,10 @@ class CorpusAttributes(Attributes):
     evaluation: EvaluationAttributes = Field(
         default=EvaluationAttributes(),
         description="The golden set, and what must be reached on it.",
+    )
+    generations: GenerationAttributes = Field(
+        default=GenerationAttributes(),
+        description="How long earlier indexes are kept for a rollback.",
     )
     freshness: FreshnessAttributes = Field(
         default=FreshnessAttributes(), description="How old the index may get."

@@ -1,80 +1,66 @@
 """Two generations on the same questions: what changed, how surely, and whether it may pass."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from statistics import NormalDist, stdev
 
 from rag_assets.errors import NotReadyError
-from rag_assets.model import EvaluationSettings, Scores
+from rag_assets.evaluation.known_items import NOTE
+from rag_assets.model import Difference, EvaluationSettings, QuestionChange, Scores, Verdict
 
-GATE = "ndcg@10"
 RESAMPLES = 5_000
 RESAMPLES_AT_ONCE = 100
 CONFIDENCE = 0.95
+POWER = 0.8
+"""How often a difference of the size that is called detectable would show."""
 NOTICEABLE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One metric, after minus before, over the questions that both have it for."""
-
-    metric: str
-    before: float
-    after: float
-    low: float
-    high: float
-    better: tuple[str, ...]
-    worse: tuple[str, ...]
-
-    @property
-    def mean(self) -> float:
-        return self.after - self.before
-
-    def __str__(self) -> str:
-        return (
-            f"{self.metric} went from {self.before:.3f} to {self.after:.3f}"
-            f" ({self.mean:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f};"
-            f" {len(self.better)} better, {len(self.worse)} worse)"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a generation may be published, and why, in sentences."""
-
-    accepted: bool
-    reasons: tuple[str, ...]
-    differences: tuple[Difference, ...] = ()
 
 
 def judged(after: Scores, *, before: Scores | None, settings: EvaluationSettings) -> Verdict:
     """Refused when it is worse by more than the tolerance, surely worse, or below a floor."""
-    differences = compared(before, after) if before else ()
-    against = [*_below_floors(after, settings), *_losses(differences, settings)]
-    for_it = [f"{each}." for each in differences if each.metric == GATE]
-    return Verdict(not against, tuple(against or for_it or [_unjudged(after)]), differences)
+    differences = compared(before, after, confidence=settings.confidence) if before else ()
+    gated = [each for each in differences if each.metric in settings.gate]
+    against = [*_below_floors(after, settings), *_losses(gated, settings)]
+    for_it = [f"{each}." for each in gated]
+    return Verdict(
+        not against,
+        tuple(against or for_it or [_unjudged(after, before)]),
+        differences,
+        (*_origin(after), *_weaknesses(gated, settings)),
+    )
 
 
-def _unjudged(scores: Scores) -> str:
-    if not scores.questions:
+def _unjudged(after: Scores, before: Scores | None) -> str:
+    if not after.questions:
         return "Nothing was scored: the documents are too few or short to make questions of them."
+    if before is not None:
+        return "No question measures what the gate goes by in both generations."
     return "There is no published generation besides it to compare with."
 
 
-def compared(before: Scores, after: Scores) -> tuple[Difference, ...]:
+def compared(
+    before: Scores, after: Scores, *, confidence: float = CONFIDENCE
+) -> tuple[Difference, ...]:
     """Paired by question, so that hard and easy questions cancel out."""
     if before.golden_set != after.golden_set:
         raise NotReadyError(
             f"Generation {before.generation} was scored on {before.golden_set}, generation"
             f" {after.generation} on {after.golden_set}. Score both on the same golden set."
         )
-    pairs = [(metric, _values(metric, before), _values(metric, after)) for metric in after.means]
-    return tuple(_difference(metric, old, new) for metric, old, new in pairs if old.keys() & new)
+    metrics = sorted(after.means)  # a database has an order of its own
+    pairs = [(each, _values(each, before), _values(each, after)) for each in metrics]
+    return tuple(
+        _difference(metric, old, new, confidence)
+        for metric, old, new in pairs
+        if old.keys() & new.keys()
+    )
 
 
-def _difference(metric: str, old: Mapping[str, float], new: Mapping[str, float]) -> Difference:
-    ids = [question_id for question_id in new if question_id in old]
+def _difference(
+    metric: str, old: Mapping[str, float], new: Mapping[str, float], confidence: float
+) -> Difference:
+    ids = sorted(old.keys() & new.keys())
     changes = [new[question_id] - old[question_id] for question_id in ids]
-    low, high = interval(changes)
+    low, high = interval(changes, confidence=confidence)
     return Difference(
         metric=metric,
         before=sum(old[question_id] for question_id in ids) / len(ids),
@@ -83,6 +69,9 @@ def _difference(metric: str, old: Mapping[str, float], new: Mapping[str, float])
         high=high,
         better=tuple(i for i, change in zip(ids, changes, strict=True) if change > NOTICEABLE),
         worse=tuple(i for i, change in zip(ids, changes, strict=True) if change < -NOTICEABLE),
+        questions=len(ids),
+        detectable=detectable(changes, confidence=confidence),
+        confidence=confidence,
     )
 
 
@@ -94,7 +83,7 @@ def _values(metric: str, scores: Scores) -> dict[str, float]:
     }
 
 
-def interval(changes: Sequence[float]) -> tuple[float, float]:
+def interval(changes: Sequence[float], *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Where the mean lies in 95 of 100 draws of such questions; the same for the same changes.
 
     >>> interval([0.0, 0.0, 0.0])
@@ -109,9 +98,52 @@ def interval(changes: Sequence[float]) -> tuple[float, float]:
         values[random.integers(len(values), size=draws)].mean(axis=1)
         for _ in range(RESAMPLES // RESAMPLES_AT_ONCE)
     ]
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def detectable(changes: Sequence[float], *, confidence: float = CONFIDENCE) -> float:
+    """The smallest mean difference that questions which vary so much show, in four of five cases.
+
+    Questions that have not changed may yet: they are taken to vary as if one of them had turned
+    from right to wrong.
+
+    >>> round(detectable([0.0] * 100), 3), round(detectable([0.5, -0.5] * 50), 3)
+    (0.028, 0.141)
+    """
+    if len(changes) < 2:
+        return 1.0
+    spread = max(stdev(changes), len(changes) ** -0.5)
+    normal = NormalDist()
+    errors = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(POWER)
+    return float(min(1.0, errors * spread / len(changes) ** 0.5))
+
+
+def changed_questions(
+    before: Scores, after: Scores, words: Mapping[str, str], *, by: Sequence[str]
+) -> list[QuestionChange]:
+    """Those that changed in any of these metrics, the greatest loss first and then the gains."""
+    earlier = {each.question_id: each.metrics for each in before.questions}
+    changes = [
+        QuestionChange(
+            each.question_id,
+            words.get(each.question_id, ""),
+            earlier[each.question_id],
+            each.metrics,
+        )
+        for each in after.questions
+        if each.question_id in earlier
+    ]
+    sums = {
+        each.question_id: sum(each.change(metric) for metric in by)
+        for each in changes
+        if any(abs(each.change(metric)) > NOTICEABLE for metric in by)
+    }
+    found = [each for each in changes if each.question_id in sums]
+    return sorted(
+        found, key=lambda each: (sums[each.question_id] > 0, -abs(sums[each.question_id]))
+    )
 
 
 def _below_floors(scores: Scores, settings: EvaluationSettings) -> Iterator[str]:
@@ -126,9 +158,35 @@ def _below_floors(scores: Scores, settings: EvaluationSettings) -> Iterator[str]
 
 def _losses(differences: Sequence[Difference], settings: EvaluationSettings) -> Iterator[str]:
     for difference in differences:
-        if difference.metric != GATE:
-            continue
         if difference.mean < -settings.tolerance - NOTICEABLE:
             yield f"{difference}: a greater loss than the tolerance of {settings.tolerance:.3f}."
-        elif difference.high < 0:
+        elif difference.surely_worse:
             yield f"{difference}: the loss is small, but sure."
+
+
+def _origin(scores: Scores) -> Iterator[str]:
+    if scores.generated and scores.questions:
+        yield f"There is no golden set; the questions were {NOTE}."
+
+
+def _weaknesses(differences: Sequence[Difference], settings: EvaluationSettings) -> Iterator[str]:
+    """Where the questions are too few, or vary too much, for what they are asked."""
+    if not differences:
+        return
+    questions = max(each.questions for each in differences)
+    if questions < settings.min_questions:
+        yield (
+            f"Only {questions} questions were compared; with fewer than {settings.min_questions}"
+            " chance decides much."
+        )
+    blind = {
+        each.metric: each.detectable
+        for each in differences
+        if each.detectable > settings.tolerance + NOTICEABLE
+    }
+    if blind:
+        told = ", ".join(f"{metric} {smallest:.3f}" for metric, smallest in blind.items())
+        yield (
+            f"Only greater differences than these show surely on {questions} questions: {told}."
+            f" The tolerance is {settings.tolerance:.3f}; more questions see more."
+        )

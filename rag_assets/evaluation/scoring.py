@@ -39,6 +39,7 @@ METRICS = (
     *RANKED,
     "answer_span_hit@1",
     "answer_span_hit@5",
+    "vector_recall@10",
     "citation_hit",
     "refusal_correct",
 )
@@ -52,10 +53,13 @@ def score(
     generation: int,
     golden_set: str,
     clock: Clock | None = None,
+    nearest: Search | None = None,
 ) -> Scores:
     """Every question searched for and asked once; what cannot be answered scores by its refusal.
 
     With a clock, each search is timed; that is no metric, for it says as much of the machine.
+    `nearest` finds by vectors alone. It is scored apart: where words answer the questions, vectors
+    that mean nothing would not be noticed.
     """
     if not questions:
         raise ConfigurationError(f"The golden set {golden_set} has no questions to score.")
@@ -70,6 +74,7 @@ def score(
                 each.id,
                 ranked.get(each.id, {})
                 | _span_hits(each, found.get(each.id, ()))
+                | _near(each, nearest)
                 | _answered(each, answer(each.question)),
                 timed.search_ms.get(each.id),
             )
@@ -161,6 +166,15 @@ def _span_hits(question: GoldenQuestion, hits: Sequence[Hit]) -> dict[str, float
         )
         for k in (1, 5)
     }
+
+
+def _near(question: GoldenQuestion, nearest: Search | None) -> dict[str, float]:
+    """The share of the labelled places that the ten nearest chunks find."""
+    if nearest is None or not question.answerable:
+        return {}
+    hits = nearest(question.question)[:10]
+    found = [span for span in question.answers if any(finds(hit, span) for hit in hits)]
+    return {"vector_recall@10": len(found) / len(question.answers)}
 
 
 def _answered(question: GoldenQuestion, answer: Answer) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from rag_assets.errors import ConfigurationError
@@ -133,8 +134,8 @@ class Expectation:
 class ExpectationSettings:
     """What is expected of each stage, beside what is always expected."""
 
-    required: bool = False
-    """Whether a generation that does not meet all of them is not published."""
+    required: tuple[str, ...] = ()
+    """The stages of which a generation must meet all that is expected, or is not published."""
     documents: tuple[Expectation, ...] = ()
     chunks: tuple[Expectation, ...] = ()
     embeddings: tuple[Expectation, ...] = ()
@@ -265,8 +266,30 @@ class EvaluationSettings:
     """The golden set of a corpus and what a generation must reach on it."""
 
     golden_set: str | None = None
+    gate: tuple[str, ...] = ("ndcg@10", "answer_span_hit@5", "vector_recall@10")
+    """The metrics of which none may fall by more than the tolerance, nor surely."""
     tolerance: float = 0.02
+    confidence: float = 0.95
     floors: Mapping[str, float] = field(default_factory=dict)
+    min_questions: int = 30
+    """With fewer of them the gate warns that it sees little."""
+    drift_tolerance: float = 0.05
+    """How far the published generation may fall below what it scored when it was published."""
+    on_drift: Literal["alert", "rebuild"] = "alert"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How long generations that were published before are kept for a rollback."""
+
+    grace_h: float = 24
+    """How long each is kept at least."""
+    keep: int = 1
+    """How many of them are kept however long ago they were retired."""
+
+    @property
+    def grace(self) -> timedelta:
+        return timedelta(hours=self.grace_h)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +318,7 @@ class Corpus:
     index: IndexSettings = IndexSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    generations: GenerationSettings = GenerationSettings()
     freshness: FreshnessSettings = FreshnessSettings()
     watch: WatchSettings = WatchSettings()
     automation: AutomationSettings = AutomationSettings()

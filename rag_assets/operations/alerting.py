@@ -33,6 +33,7 @@ class Kind(StrEnum):
     RUN_FAILED = "run_failed"
     RUN_LOST = "run_lost"
     CANDIDATE_REFUSED = "candidate_refused"
+    RETRIEVAL_DRIFT = "retrieval_drift"
     DELETIONS_WITHHELD = "deletions_withheld"
     CHECK_FAILED = "check_failed"
     DEAD_LETTERS = "dead_letters"
@@ -48,6 +49,7 @@ _URGENCY = {
 }
 KIND_OF_CHECK = {
     "gate": Kind.CANDIDATE_REFUSED,
+    "drift": Kind.RETRIEVAL_DRIFT,
     "deletions_believed": Kind.DELETIONS_WITHHELD,
     "no_dead_letters": Kind.DEAD_LETTERS,
     "corpus_freshness": Kind.CORPUS_STALE,
@@ -63,6 +65,7 @@ _TITLES = {
     Kind.RUN_FAILED: "Runs fail at {0}: {1}",
     Kind.RUN_LOST: "A run ended without having said why",
     Kind.CANDIDATE_REFUSED: "The gate refuses a new generation",
+    Kind.RETRIEVAL_DRIFT: "What readers are served scores less than when it was published",
     Kind.DELETIONS_WITHHELD: "Deletions are withheld: {0}",
     Kind.CHECK_FAILED: "The check {1} of {0} fails",
     Kind.DEAD_LETTERS: "Documents cannot be processed: {1} at {0}",

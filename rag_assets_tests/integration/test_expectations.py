@@ -458,7 +458,7 @@ def test_what_is_not_as_expected_is_reported_quarantined_and_only_then_published
     (folder / "stub.md").write_text("To do.\n")
     long_enough = replace(between("characters", min_value=20), quarantine=True)
     expected = ExpectationSettings(
-        required=True,
+        required=("documents", "chunks", "embeddings", "index"),
         documents=(long_enough,),
         index=(between("words", min_value=3, severity="info"),),
     )

@@ -398,7 +398,7 @@ def test_retired_generations_are_dropped_beyond_their_grace_except_the_newest(
 ) -> None:
     chain = three_published(chain)
     generations = chain.stores.generations
-    assert generations.drop_expired("notes") == []
+    assert generations.drop_expired("notes", grace=timedelta(hours=24)) == []
     assert generations.drop_expired("notes", grace=timedelta(0)) == [1]
     assert states(chain) == ["dropped", "retired", "published"]
     assert tables(chain) == tables_of(2, 3)

@@ -23,6 +23,7 @@ UTILITY = {
     ("collecting", "vacuum"),
     ("connections", "renew"),
     ("corpora", "lock_texts"),
+    ("diffs", "one_moment"),
     ("embedded_server", "allow_temporary_tables"),
     ("embedded_server", "close_database"),
     ("embedded_server", "create_database"),
@@ -46,6 +47,7 @@ FILLED_IN = {
     "{batch}": "(SELECT doc_id, encode(content_hash, 'hex') AS content FROM documents) b",
     "{query}": "SELECT doc_id FROM documents",
     "{most}": "5",
+    "{other}": "index_1",
     "{bits}": "64",
     "{kilobytes}": "1024",
 }

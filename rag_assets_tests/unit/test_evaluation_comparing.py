@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_assets.errors import NotReadyError
-from rag_assets.evaluation.comparing import compared, interval, judged
+from rag_assets.evaluation.comparing import (
+    changed_questions,
+    compared,
+    detectable,
+    interval,
+    judged,
+)
 from rag_assets.model import EvaluationSettings, QuestionScore, Scores
 
 SETTINGS = EvaluationSettings(tolerance=0.02)
@@ -119,6 +125,55 @@ def test_all_reasons_against_are_given() -> None:
     settings = EvaluationSettings(tolerance=0.02, floors={"ndcg@10": 0.6})
     verdict = judged(scores(0.1), before=scores(0.9), settings=settings)
     assert len(verdict.reasons) == 2
+
+
+def both(ndcg: float, span: float) -> Scores:
+    metrics = {"ndcg@10": ndcg, "answer_span_hit@5": span, "mrr@10": ndcg}
+    return Scores(1, "golden@1", tuple(QuestionScore(f"q{n}", metrics) for n in range(40)))
+
+
+def test_a_loss_in_one_metric_of_the_gate_is_refused_though_another_gains() -> None:
+    verdict = judged(both(0.9, 0.5), before=both(0.5, 0.9), settings=SETTINGS)
+    assert not verdict.accepted
+    assert [reason.split()[0] for reason in verdict.reasons] == ["answer_span_hit@5"]
+
+
+def test_which_metrics_refuse_is_a_setting() -> None:
+    only = EvaluationSettings(gate=("ndcg@10",))
+    assert judged(both(0.9, 0.5), before=both(0.5, 0.9), settings=only).accepted
+    other = EvaluationSettings(gate=("precision@5",))
+    verdict = judged(both(0.9, 0.5), before=both(0.5, 0.9), settings=other)
+    assert verdict.reasons == ("No question measures what the gate goes by in both generations.",)
+
+
+def test_too_few_questions_and_what_they_cannot_show_are_warned_of() -> None:
+    few, blind = judged(scores(0.5, 0.5), before=scores(0.5, 0.5), settings=SETTINGS).warnings
+    assert few.startswith("Only 2 questions were compared; with fewer than 30")
+    assert blind.startswith("Only greater differences than these show surely on 2 questions")
+    many = scores(*[0.5] * 400)
+    assert judged(many, before=many, settings=SETTINGS).warnings == ()
+
+
+def test_more_questions_show_smaller_differences() -> None:
+    changes = [0.1, -0.1, 0.2, 0.0]
+    assert detectable(changes * 4) < detectable(changes) < detectable(changes[:1]) == 1.0
+
+
+def test_a_loss_must_be_surer_where_that_is_asked_for() -> None:
+    before, after = scores(*[0.5] * 10), scores(*[0.49] * 4, *[0.5] * 6)
+    sure = EvaluationSettings(confidence=0.999)
+    assert not judged(after, before=before, settings=SETTINGS).accepted
+    assert judged(after, before=before, settings=sure).accepted
+
+
+def test_changed_questions_come_with_their_words_the_greatest_losses_first() -> None:
+    before, after = scores(0.5, 0.5, 0.5, 0.5), scores(0.9, 0.4, 0.0, 0.5)
+    words = {"q2": "What covers the roof?"}
+    found = changed_questions(before, after, words, by=["ndcg@10"])
+    assert [each.question_id for each in found] == ["q2", "q1", "q0"]
+    assert [each.question for each in found] == ["What covers the roof?", "", ""]
+    assert found[0].change("ndcg@10") == -0.5
+    assert found[0].change("unknown") == 0.0
 
 
 @settings(deadline=None)

@@ -7,7 +7,7 @@ WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = 
 
 -- name: newest
 -- For people: the last mean scores of a generation, whatever its content was then.
-SELECT golden_set, metrics FROM evaluations WHERE generation = %(generation)s
+SELECT metrics FROM evaluations WHERE generation = %(generation)s
 ORDER BY scored_at DESC LIMIT 1;
 
 -- name: results
@@ -36,3 +36,49 @@ ON CONFLICT DO NOTHING RETURNING generation;
 -- One question.
 INSERT INTO evaluation_results (generation, golden_set, content, question_id, metrics, search_ms)
 VALUES (%(generation)s, %(golden_set)s, %(content)s, %(question_id)s, %(metrics)s, %(search_ms)s);
+
+-- name: baseline
+-- What a generation scored when readers began to see it, searched in the same way: before the
+-- switch, else after it.
+SELECT content, scored_at FROM evaluations
+WHERE generation = %(generation)s AND golden_set = %(golden_set)s
+  AND split_part(content, '/', 2) = %(how)s
+ORDER BY scored_at > %(published_at)s::timestamptz,
+         abs(extract(epoch FROM scored_at - %(published_at)s::timestamptz))
+LIMIT 1;
+
+-- name: line
+-- What readers were served scored over time, the newest first: the scores of each generation while
+-- it was published, and those with which it was.
+WITH reigns AS (
+    SELECT generation, published_at AS since,
+           lead(published_at, 1, 'infinity') OVER (ORDER BY published_at) AS until
+    FROM publications WHERE corpus = %(corpus)s
+)
+SELECT DISTINCT e.generation, e.golden_set, e.content, e.scored_at, e.metrics
+FROM reigns r JOIN evaluations e ON e.generation = r.generation
+WHERE e.scored_at < r.until AND e.scored_at >= coalesce(
+    (SELECT max(b.scored_at) FROM evaluations b
+     WHERE (b.generation, b.golden_set) = (e.generation, e.golden_set)
+       AND b.scored_at <= r.since), r.since)
+ORDER BY e.scored_at DESC LIMIT %(limit)s;
+
+-- name: verdict
+-- What the gate has said of this very case, if it was asked.
+SELECT accepted, reasons, warnings, evidence FROM gate_verdicts
+WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = %(content)s
+  AND rival_content = %(rival_content)s AND settings = %(settings)s;
+
+-- name: add_verdict
+-- Two runs that judge the same case say the same.
+INSERT INTO gate_verdicts (generation, rival, golden_set, content, rival_content, settings, accepted,
+                           reasons, differences, warnings, evidence, run_id)
+VALUES (%(generation)s, %(rival)s, %(golden_set)s, %(content)s, %(rival_content)s, %(settings)s,
+        %(accepted)s, %(reasons)s, %(differences)s, %(warnings)s, %(evidence)s, %(run_id)s)
+ON CONFLICT DO NOTHING;
+
+-- name: decisions
+-- For people: what the gate has said of the generations of a corpus, the newest first.
+SELECT v.generation, v.rival, v.accepted, v.reasons, v.warnings, v.run_id, v.decided_at
+FROM gate_verdicts v JOIN generations g USING (generation)
+WHERE g.corpus = %(corpus)s ORDER BY v.decided_at DESC LIMIT %(limit)s;
