@@ -75,7 +75,7 @@ class Forecaster:
             documents=foresight.documents(observed),
             indexes=tuple(self._of_index(index, need, living) for index, need in needs),
             build=self._build(living),
-            superseded=tuple(each.number for each in superseded(self.recipe, living)),
+            superseded=tuple(each.number for each in self._to_be_cancelled(living)),
         )
 
     def explanation(self) -> Explanation:
@@ -109,13 +109,20 @@ class Forecaster:
 
     def _to_be_served(self, living: Sequence[Generation]) -> list[Generation]:
         """In the order of a run: what readers have first, and what is built beside it last."""
-        set_aside = superseded(self.recipe, living)
-        kept = [each for each in living if each not in set_aside]
+        cancelled = self._to_be_cancelled(living)
+        kept = [each for each in living if each not in cancelled]
         if own(self.recipe, kept) is None:
             new = Generation(0, self.corpus.name, GenerationState.BUILDING, self.recipe)
             kept.append(new)
         kept.sort(key=lambda each: is_built_beside(each, living))
         return [each for each in kept if wiring.can_still_make(each, self.corpus)]
+
+    def _to_be_cancelled(self, living: Sequence[Generation]) -> list[Generation]:
+        """Builds of earlier settings; one that was published once goes back to where it was."""
+        others = superseded(self.recipe, living)
+        history = self.stores.generations.history(self.corpus.name) if others else []
+        once = {each.generation for each in history if each.published_at is not None}
+        return [each for each in others if each.number not in once]
 
     def _index(self, generation: Generation) -> Index:
         embedder = generation.recipe.embedder
@@ -193,6 +200,7 @@ class Forecaster:
             fingerprint=self.recipe.fingerprint,
             against=published.number if published else None,
             changes=changes_of(published.recipe, self.recipe) if published else (),
+            state=str(mine.state) if mine else "new",
             held=self._held(),
         )
 

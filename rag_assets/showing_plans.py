@@ -11,6 +11,7 @@ from rag_assets.model import (
     DocumentForecast,
     Explanation,
     Forecast,
+    GenerationState,
     IndexForecast,
     PartChange,
 )
@@ -65,14 +66,20 @@ def _kinds(found: DocumentForecast) -> None:
 def _build(build: BuildForecast) -> None:
     if build.against is None:
         say("  The first index of this corpus is built; it is published if the gate accepts it.")
-    elif build.generation is None:
-        say(f"  Another index is built beside generation {build.against}, for settings differ:")
     else:
-        which = f"generation {build.generation} is built beside generation {build.against}"
-        say(f"  {which}, for settings differ:")
+        why = ", for settings differ:" if build.changes else ", with the same settings once more"
+        say(f"  {_which_build(build)} generation {build.against}{why}")
     _changes(build.changes)
     if build.held:
         say("  ", ("!", "odd"), f" It was {build.held}. It is begun again by hand: by this.")
+
+
+def _which_build(build: BuildForecast) -> str:
+    if build.generation is None:
+        return "Another index is built beside"
+    if build.state == GenerationState.RETIRED:
+        return f"Generation {build.generation} comes back, as a candidate beside"
+    return f"Generation {build.generation} is built beside"
 
 
 def _changes(changes: Iterable[PartChange]) -> None:

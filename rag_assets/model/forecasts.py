@@ -136,6 +136,8 @@ class BuildForecast:
     against: int | None
     """The published generation; None: readers have none."""
     changes: tuple[PartChange, ...]
+    state: str = "new"
+    """Of the generation; `retired`: one of earlier settings that have come back."""
     held: str | None = None
     """Why it is not begun by itself, where somebody or too many failures ended it before."""
 

@@ -13,6 +13,7 @@ import pytest
 from rag_assets.errors import (
     BudgetSpentError,
     ConfigurationError,
+    ProviderBusyError,
     ProviderRefusalError,
     RejectedInputError,
 )
@@ -290,6 +291,30 @@ def test_no_more_is_asked_than_the_money_is_for_and_another_run_goes_on() -> Non
     store.waiting = [each for each in store.waiting if each.text_hash not in store.vectors]
     embed(GENERATION, [0], embedder=limited("12"), store=store, letters=store, run=RUN)
     assert store.paid.texts == len(store.vectors) == 20, "each was paid for once"
+
+
+@dataclass(slots=True)
+class Cut(Metered):
+    """Does the work, bills it, and the connection breaks before the answer has come."""
+
+    breaks: int = 1
+
+    def request(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
+        if self.breaks:
+            self.breaks -= 1
+            raise ProviderBusyError("The connection broke.", unanswered=True)
+        return Metered.request(self, texts, kind)
+
+
+def test_a_request_whose_answer_never_came_counts_against_the_limit() -> None:
+    store, budget = Store(chunks(8)), Budget(Decimal(8))
+    how: dict[str, Any] = {"clock": StoppedClock(), "chance": random.Random(7), "budget": budget}
+    price = Decimal(1_000_000)
+    cut = PatientEmbedder(Cut(), **how, price=price, count=lambda _: 1)
+    with pytest.raises(BudgetSpentError):
+        embed(GENERATION, [0], embedder=cut, store=store, letters=store, run=RUN)
+    assert (store.paid.texts, budget.spent) == (4, Decimal(8)), "four may be billed in vain"
+    assert store.paid.requests == 2
 
 
 def test_without_a_price_no_limit_is_kept_and_so_nothing_is_asked() -> None:
