@@ -15,6 +15,7 @@
     │   ├── NotMigratedError      its schema is not the one this code works with
     │   └── StaleRunError         another run has recorded this bucket since we looked
     ├── ServerError               the embedded server or a service cannot be started or stopped
+    ├── AdoptionError             a table of embeddings cannot be taken over
     ├── AlertError                an alert could not be delivered
     ├── QuestionError             a question that cannot be searched for, such as an empty one
     ├── NotPublishedError         nothing to read yet
@@ -105,6 +106,10 @@ class StaleRunError(DatabaseError):
 
 
 class ServerError(RagAssetsError):
+    pass
+
+
+class AdoptionError(RagAssetsError):
     pass
 
 

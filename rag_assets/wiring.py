@@ -50,7 +50,12 @@ from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.adapters.tokens import counter_of
 from rag_assets.adapters.wordllama import WordLlamaEmbedder
 from rag_assets.errors import ConfigurationError, DatabaseError
-from rag_assets.indexing.chunking import MarkdownChunker
+from rag_assets.indexing.chunking import (
+    MarkdownChunker,
+    chunker_for,
+    chunker_from_identity,
+    is_adopted,
+)
 from rag_assets.indexing.merging import merge_plan
 from rag_assets.indexing.parsing import DocumentParser, parser_of
 from rag_assets.indexing.quality import judgings, verdict_changes
@@ -211,10 +216,10 @@ def parsing() -> ParseWorkers:
 
 def chunker_of(generation: Generation, corpus: Corpus) -> Chunker:
     """The chunker a generation was made with, also after the corpus has chosen another."""
-    own = MarkdownChunker(corpus.chunking)
+    own = chunker_for(corpus.chunking)
     if own.identity == generation.recipe.chunker:
         return own
-    return MarkdownChunker.from_identity(generation.recipe.chunker)
+    return chunker_from_identity(generation.recipe.chunker)
 
 
 # --- embedders -----------------------------------------------------------------------------------
@@ -407,7 +412,7 @@ def recipe_of(corpus: Corpus) -> Recipe:
     embedder = _provider(corpus.embedder, corpus.embedding)
     return Recipe(
         parser=DocumentParser(corpus.parser).identity,
-        chunker=MarkdownChunker(corpus.chunking).identity,
+        chunker=chunker_for(corpus.chunking).identity,
         embedder=embedder.identity,
         dimensions=embedder.dimensions,
         index=corpus.index,
@@ -440,9 +445,14 @@ def suites_of(corpus: Corpus, generation: Generation | None) -> dict[str, tuple[
     try:
         made = MarkdownChunker.from_identity(generation.recipe.chunker)
         max_chars = made.settings.max_chars
-    except ConfigurationError:  # of another version of the code
+    except ConfigurationError:  # adopted, or of another version of the code
         max_chars = None
-    return suites(corpus, dimensions=generation.recipe.dimensions, max_chars=max_chars)
+    return suites(
+        corpus,
+        dimensions=generation.recipe.dimensions,
+        max_chars=max_chars,
+        overlapping=is_adopted(generation.recipe.chunker),
+    )
 
 
 def judging_of(corpus: Corpus, generation: Generation, stage: str) -> Judging | None:

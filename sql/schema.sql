@@ -389,6 +389,27 @@ CREATE TABLE feedback (
 );
 COMMENT ON TABLE feedback IS 'What people said of answers and passages; golden questions are made from it';
 
+CREATE TABLE adoptions (
+    corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    run_id       text NOT NULL,
+    name         text NOT NULL,
+    source       text NOT NULL, -- the place of the database and the table, without user or password
+    model        text NOT NULL, -- what the vectors were declared to be made by
+    chunker      text NOT NULL,
+    rows_read    bigint NOT NULL,
+    left_out     jsonb NOT NULL, -- why to how many rows
+    contents     integer NOT NULL DEFAULT 0,
+    passages     bigint NOT NULL DEFAULT 0,
+    vectors      bigint NOT NULL DEFAULT 0, -- that were not there before
+    sampled      integer NOT NULL, -- texts embedded again to verify the declaration; 0: taken on trust
+    worst_cosine double precision,
+    code_version text,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    PRIMARY KEY (corpus, run_id)
+);
+COMMENT ON TABLE adoptions IS 'Passages and vectors taken over from tables that others have made';
+
 -- The platform around the index. -----------------------------------------------------------------
 
 CREATE TABLE sources (
@@ -705,7 +726,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;
 GRANT INSERT, UPDATE, DELETE ON corpora, buckets, documents, document_versions, dead_letters,
     document_texts, chunk_sets, chunks, embeddings, indexed_documents, index_buckets,
-    published_index, publications, evaluations, evaluation_results, gate_verdicts, feedback, hints, withheld_deletions, erased_documents,
+    published_index, publications, evaluations, evaluation_results, gate_verdicts, feedback, adoptions, hints, withheld_deletions, erased_documents,
     rate_limits, embedding_claims, costs, sources, failures, verdicts, judged_buckets, index_sizes,
     pipeline_metrics TO rag_assets_writer;
 GRANT UPDATE, DELETE ON generations TO rag_assets_writer;

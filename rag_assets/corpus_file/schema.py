@@ -161,6 +161,7 @@ Embedder = Annotated[
 ]
 BaseUrl = Annotated[str, AfterValidator(_checked_base_url)]
 Variable = Annotated[str, AfterValidator(_checked_variable)]
+AdoptedName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Rate = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(ge=0.1, le=87_600)]
@@ -512,6 +513,11 @@ class ChunkingAttributes(Attributes):
         le=100_000,
         description="Small neighbours are joined up to this many characters. Less than"
         " `max_chars`.",
+    )
+    adopted: AdoptedName | None = Field(
+        default=_CHUNKING.adopted,
+        description="The name under which `rag-assets adopt` has taken over the passages of another"
+        " table. What they do not hold is cut as the other settings say.",
     )
 
     @model_validator(mode="after")

@@ -37,6 +37,10 @@ LONGEST_LINE = 8_000
 VERSION = 1
 """Raise it when the same text is cut otherwise: a new generation is then built."""
 _IDENTITY = re.compile(rf"markdown@{VERSION}:(\d+)-(\d+)")
+ADOPTED_VERSION = 1
+"""Raise it when other passages of the same table are adopted."""
+ADOPTED_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_ADOPTED = re.compile(rf"adopted@{ADOPTED_VERSION}/({ADOPTED_NAME.pattern})\+(.+)")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _ASCII_KINDS = bytes(
     ord("w" if re.match(r"\w", chr(code)) else " " if re.match(r"\s", chr(code)) else ".")
@@ -97,6 +101,43 @@ class MarkdownChunker:
         from semantic_text_splitter import MarkdownSplitter
 
         return MarkdownSplitter((self.settings.min_chars, self.settings.max_chars))
+
+
+class AdoptedChunker:
+    """Stands for passages that were cut elsewhere, and cuts by itself what none of them were of."""
+
+    def __init__(self, name: str, own: Chunker) -> None:
+        self._own = own
+        self.identity = f"adopted@{ADOPTED_VERSION}/{name}+{own.identity}"
+
+    def split(self, document: ParsedDocument) -> tuple[Chunk, ...]:
+        return self._own.split(document)
+
+
+def chunker_for(settings: ChunkingSettings) -> Chunker:
+    """What a corpus is cut with.
+
+    >>> chunker_for(ChunkingSettings(adopted="notes")).identity
+    'adopted@1/notes+markdown@1:400-1200'
+    """
+    own = MarkdownChunker(settings)
+    return AdoptedChunker(settings.adopted, own) if settings.adopted else own
+
+
+def chunker_from_identity(identity: str) -> Chunker:
+    """What a generation was cut with.
+
+    >>> chunker_from_identity("adopted@1/notes+markdown@1:400-1200").identity
+    'adopted@1/notes+markdown@1:400-1200'
+    """
+    if found := _ADOPTED.fullmatch(identity):
+        return AdoptedChunker(found[1], MarkdownChunker.from_identity(found[2]))
+    return MarkdownChunker.from_identity(identity)
+
+
+def is_adopted(chunker: str) -> bool:
+    """Whether the chunks of a chunker may overlap, and leave headings out."""
+    return chunker.startswith("adopted@")
 
 
 def stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:

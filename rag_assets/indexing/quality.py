@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.indexing.chunking import MarkdownChunker
+from rag_assets.indexing.chunking import MarkdownChunker, is_adopted
 from rag_assets.indexing.planning import FEW
 from rag_assets.model import (
     RULES,
@@ -72,6 +72,8 @@ def _of_chunks(recipe: Recipe, settings: QualitySettings) -> Judging:
         "several": SEVERAL_CHUNKS,
     }
     made_by = {"parser": recipe.parser, "chunker": recipe.chunker}
+    if is_adopted(recipe.chunker):
+        limits["overlapping"] = 1  # told only here, so that no other chunks are judged again
     return _judging(QualityStage.CHUNKS, list(made_by.values()), made_by, limits, settings)
 
 

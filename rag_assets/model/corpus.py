@@ -178,6 +178,8 @@ class AlertSettings:
 class ChunkingSettings:
     max_chars: int = 1200
     min_chars: int = 400
+    adopted: str | None = None
+    """Passages that were cut elsewhere, by the name that they were adopted under."""
 
 
 @dataclass(frozen=True, slots=True)

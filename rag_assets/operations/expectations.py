@@ -10,7 +10,11 @@ FEW_OF_ALL = 0.2
 
 
 def suites(
-    corpus: Corpus, *, dimensions: int | None = None, max_chars: int | None = None
+    corpus: Corpus,
+    *,
+    dimensions: int | None = None,
+    max_chars: int | None = None,
+    overlapping: bool = False,
 ) -> dict[str, tuple[Expectation, ...]]:
     """Stage to all that is expected of it; `max_chars` is None where another chunker was at work.
 
@@ -21,7 +25,7 @@ def suites(
     """
     always = {
         "documents": _documents(corpus),
-        "chunks": _chunks(corpus, max_chars),
+        "chunks": _chunks(corpus, max_chars, overlapping=overlapping),
         "embeddings": _embeddings(dimensions),
         "index": _index(corpus, dimensions),
     }
@@ -62,14 +66,15 @@ def _few_copies(corpus: Corpus) -> Expectation:
     return _rows("values_to_be_between", column="copies", max_value=most, severity="warning")
 
 
-def _chunks(corpus: Corpus, max_chars: int | None) -> tuple[Expectation, ...]:
+def _chunks(corpus: Corpus, max_chars: int | None, *, overlapping: bool) -> tuple[Expectation, ...]:
+    apart = _rows("values_to_be_between", column="gap", min_value=0)
     longest = {} if max_chars is None else {"max_value": max_chars}
     return (
         _one_row_a_chunk(),
         _in_buckets(corpus),
         _rows("values_to_be_between", column="characters", min_value=1, **longest),
         _rows("pair_values_to_be_equal", column_A="characters", column_B="span"),
-        _rows("values_to_be_between", column="gap", min_value=0),
+        *(() if overlapping else (apart,)),
         _rows("values_to_be_between", column="tokens", min_value=0),
     )
 

@@ -134,6 +134,7 @@ HIDDEN = [
     "publications",
     "gate_verdicts",
     "feedback",
+    "adoptions",
     "sources",
     "failures",
     "verdicts",

@@ -71,6 +71,27 @@ CREATE TABLE feedback (
 );
 COMMENT ON TABLE feedback IS 'What people said of answers and passages; golden questions are made from it';
 
+CREATE TABLE adoptions (
+    corpus       text NOT NULL REFERENCES corpora ON DELETE CASCADE,
+    run_id       text NOT NULL,
+    name         text NOT NULL,
+    source       text NOT NULL, -- the place of the database and the table, without user or password
+    model        text NOT NULL, -- what the vectors were declared to be made by
+    chunker      text NOT NULL,
+    rows_read    bigint NOT NULL,
+    left_out     jsonb NOT NULL, -- why to how many rows
+    contents     integer NOT NULL DEFAULT 0,
+    passages     bigint NOT NULL DEFAULT 0,
+    vectors      bigint NOT NULL DEFAULT 0, -- that were not there before
+    sampled      integer NOT NULL, -- texts embedded again to verify the declaration; 0: taken on trust
+    worst_cosine double precision,
+    code_version text,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    PRIMARY KEY (corpus, run_id)
+);
+COMMENT ON TABLE adoptions IS 'Passages and vectors taken over from tables that others have made';
+
 ALTER TABLE costs
     ADD bucket smallint NOT NULL DEFAULT -1, -- -1: of no bucket, or from before they were told apart
     ADD provider text NOT NULL DEFAULT '';
@@ -242,5 +263,6 @@ BEGIN
     UPDATE generations SET state = into_state WHERE generation = of_generation;
 END $$;
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON publications, gate_verdicts, feedback TO rag_assets_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON publications, gate_verdicts, feedback, adoptions
+    TO rag_assets_writer;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA rag_assets TO rag_assets_writer;

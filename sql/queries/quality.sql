@@ -67,7 +67,8 @@ ORDER BY c.doc_id, r.rule;
 -- name: judge_chunks
 -- A text is put together again from its chunks, with a space for each character between them: what
 -- is missing, doubled or shifted makes another text. (Other white space than the usual is rare, and
--- slow to replace.) No rule: the document waits to be cut.
+-- slow to replace.) Adopted chunks may overlap and leave out headings: of them each by itself must be
+-- its characters. No rule: the document waits to be cut.
 WITH changed AS MATERIALIZED (
     SELECT doc_id, content_hash, version FROM documents
     WHERE corpus = %(corpus)s AND bucket = %(bucket)s AND version > %(judged)s::bigint AND state = 'live'
@@ -96,6 +97,11 @@ CROSS JOIN LATERAL (
     SELECT CASE
            WHEN s.chunks IS NULL OR t.text IS NULL THEN false
            WHEN p.found <> s.chunks THEN true
+           WHEN %(overlapping)s::integer = 1 THEN EXISTS (
+               SELECT FROM chunks k
+               WHERE k.content_hash = c.content_hash AND k.parser = %(parser)s
+                 AND k.chunker = %(chunker)s
+                 AND substr(t.text, k.start_char + 1, k.end_char - k.start_char) <> k.text)
            WHEN replace(replace(replace(t.text, chr(10), ' '), chr(13), ' '), chr(9), ' ')
                 = replace(replace(replace(p.rebuilt, chr(10), ' '), chr(13), ' '), chr(9), ' ')
                   || repeat(' ', length(t.text) - p.ends) THEN false

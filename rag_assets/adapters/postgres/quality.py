@@ -228,6 +228,7 @@ class _Bench:
 
     def _which(self, judging: Judging) -> dict[str, Any]:
         return {
+            "overlapping": 0,
             **judging.limits,
             "corpus": self._corpus,
             "stage": str(judging.stage),
