@@ -1112,8 +1112,9 @@ to_file = click.option(
 replace_option = click.option("--replace", is_flag=True, help="Replace what is there.")
 since_option = click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]),
-    help="Only what was said from then on (UTC).",
+    callback=_since,
+    metavar="WHEN",
+    help="Only what was said since, as in 30d, 12h or 2026-01-31.",
 )
 
 
@@ -1213,9 +1214,7 @@ def import_golden_set(*, path: Path, to: Path, corpus: str | None, replace: bool
 @click.option("--model", type=TEXT, help="A chat model that writes them, as openai:NAME.")
 @click.option("--base-url", type=TEXT, help="Another server that speaks OpenAI's protocol.")
 @click.option("--api-key-env", type=TEXT, help="The variable that holds its key.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0), metavar="USD", help="Stop before more is spent."
-)
+@click.option("--max-cost", callback=_usd, metavar="USD", help="Stop before more is spent.")
 @replace_option
 def generate_golden_set(
     *,
@@ -1225,7 +1224,7 @@ def generate_golden_set(
     model: str | None,
     base_url: str | None,
     api_key_env: str | None,
-    max_cost: float | None,
+    max_cost: Decimal | None,
     replace: bool,
 ) -> None:
     """Make test questions from the documents of CORPUS.
@@ -1245,9 +1244,8 @@ def generate_golden_set(
         made = labelling.generate_offline(to, questions, replace=replace)
         click.echo(f"Wrote {_counted(len(made.questions), 'question')} to {to}.")
         return
-    limit = None if max_cost is None else Decimal(str(max_cost))
     prices = Settings.from_environment().prices
-    how = ChatModel(model, base_url, api_key_env, prices, limit)
+    how = ChatModel(model, base_url, api_key_env, prices, max_cost)
     with printing.Doing(f"{model} writes questions") as doing:
         found = labelling.generate(
             to,
@@ -1281,7 +1279,7 @@ def mine_golden_set(
     """
     from rag_assets import showing_labels
 
-    found = _labelling(corpus).mine(to, since=_utc(since), replace=replace)
+    found = _labelling(corpus).mine(to, since=since, replace=replace)
     _print_json(asdict(found)) if as_json else showing_labels.mined(found, to)
 
 
@@ -1357,7 +1355,7 @@ def list_feedback(*, corpus: str | None, since: datetime | None, as_json: bool) 
     from rag_assets import showing_labels
 
     stores, name = _stored(corpus)
-    found = stores.feedback.given(name, since=_utc(since))
+    found = stores.feedback.given(name, since=since)
     _print_json([asdict(each) for each in found]) if as_json else showing_labels.feedback(
         found, name
     )
@@ -1422,10 +1420,6 @@ def _labelling(corpus: str | None) -> "Labelling":
     from rag_assets.labelling import Labelling
 
     return Labelling(_publisher(corpus))
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment else None
 
 
 def _forecaster(corpus: str | None) -> tuple["Corpus", "Forecaster"]:
