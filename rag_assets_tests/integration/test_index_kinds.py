@@ -97,7 +97,8 @@ def asked(chain: Chain, generation: Generation, question: str, *principals: str)
 def four(module_database: DatabaseUrls, server: EmbeddedPostgres) -> Chain:
     """One generation of each kind over the same documents, of which Ann may read one in a hundred.
 
-    The planner must take the index, if there is one, as it does when there are many rows.
+    The planner must take the index, if there is one, as it does when there are many rows, and of a
+    graph few rows are seen before a walk is given up.
     """
     corpus = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=2, retrieval=FEW)
     chain = Chain(module_database, corpus, source=InMemorySource(contents(DOCUMENTS)))
@@ -113,7 +114,8 @@ def four(module_database: DatabaseUrls, server: EmbeddedPostgres) -> Chain:
             )
     name = name_of(module_database)
     with administering(server, name) as connection:
-        connection.execute(f'ALTER DATABASE "{name}" SET enable_seqscan = off'.encode())
+        for setting in ("enable_seqscan = off", "hnsw.max_scan_tuples = 1"):
+            connection.execute(f'ALTER DATABASE "{name}" SET {setting}'.encode())
     return chain
 
 

@@ -31,6 +31,12 @@ WITH alike AS MATERIALIZED (
     LIMIT %(by_bits)s)
 SELECT doc_id, ord FROM alike ORDER BY embedding <=> %(vector)s::halfvec LIMIT %(candidates)s;
 
+-- name: nearest_of_all
+-- Of the few rows that may be seen, all: without an order there is no graph to be walked through.
+WITH visible AS MATERIALIZED (
+    SELECT doc_id, ord, embedding <=> %(vector)s::halfvec AS distance FROM {index})
+SELECT doc_id, ord FROM visible ORDER BY distance LIMIT %(candidates)s;
+
 -- name: stems
 -- The words of the question as the index knows them.
 SELECT word, stem, chunks, visible, total FROM question_stems(%(generation)s, %(words)s);

@@ -32,6 +32,7 @@ NEAREST: Mapping[IndexKind, str] = {
     "ivfflat": "nearest_in_lists",
     "binary": "nearest_by_bits",
 }
+GRAPHS: tuple[IndexKind, ...] = ("hnsw", "binary")
 MOST_EF_SEARCH = 1000
 """What pgvector allows."""
 _WORD = re.compile(r"\w+(?:[-.'’]\w+)*")  # noqa: RUF001 -- both apostrophes stand in real questions
@@ -138,10 +139,17 @@ class _Request:
             QuestionTerm(row["word"], row["stem"], row["chunks"], row["visible"]) for row in rows
         )
         lexical = self._matching([term.stem for term in terms])
-        by_vector = self._run(NEAREST[self._index.index_kind])
-        nearest = [(row["doc_id"], row["ord"]) for row in by_vector]
+        nearest = self._nearest()
         hits = self._hits(list(dict.fromkeys([*lexical, *nearest])), lexical)
         return Found(hits=hits, terms=terms, chunks=rows[0]["total"] or 0 if rows else 0)
+
+    def _nearest(self) -> list[tuple[str, int]]:
+        """A graph is left before its end, where few of the rows on the way may be seen."""
+        kind = self._index.index_kind
+        rows = self._run(NEAREST[kind]).fetchall()
+        if kind in GRAPHS and len(rows) < self._index.retrieval.candidates:
+            rows = self._run("nearest_of_all").fetchall()
+        return [(row["doc_id"], row["ord"]) for row in rows]
 
     def _matching(self, stems: list[str]) -> dict[tuple[str, int], float]:
         rows = self._run("matching", stems=list(dict.fromkeys(stems)))
