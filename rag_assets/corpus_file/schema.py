@@ -177,6 +177,7 @@ OnDrift = Literal["alert", "rebuild"]
 Metric = Literal[
     "recall@5",
     "recall@10",
+    "precision@5",
     "mrr@10",
     "ndcg@10",
     "answer_span_hit@1",
@@ -683,7 +684,8 @@ class EvaluationAttributes(Attributes):
     )
     tolerance: Share = Field(
         default=_EVALUATION.tolerance,
-        description="How much worse than the published index a new generation may score.",
+        description="How much worse than the published index a new generation may score. A smaller"
+        " loss that is sure is refused too; with 1, none is.",
     )
     confidence: float = Field(
         default=_EVALUATION.confidence,

@@ -160,7 +160,7 @@ def _losses(differences: Sequence[Difference], settings: EvaluationSettings) -> 
     for difference in differences:
         if difference.mean < -settings.tolerance - NOTICEABLE:
             yield f"{difference}: a greater loss than the tolerance of {settings.tolerance:.3f}."
-        elif difference.surely_worse:
+        elif difference.surely_worse and settings.tolerance < 1:
             yield f"{difference}: the loss is small, but sure."
 
 

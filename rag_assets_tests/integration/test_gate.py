@@ -60,15 +60,20 @@ def written(path: Path, questions: dict[str, str]) -> Path:
     return path
 
 
-@pytest.fixture
-def parish(database: DatabaseUrls, golden: Path) -> Evaluated:
-    """Six pages, with their index built and published."""
+def parish_in(database: DatabaseUrls, golden: Path) -> Evaluated:
+    """Six pages, of which nothing is built yet."""
     source = InMemorySource(
         {f"{name}.md": f"# The {name}\n\n{fact}\n".encode() for name, fact in FACTS.items()}
     )
     evaluation = EvaluationSettings(golden_set=str(golden))
     corpus = Corpus("parish", source=LocalFilesSettings("."), buckets=2, evaluation=evaluation)
-    parish = Evaluated(database, corpus, source)
+    return Evaluated(database, corpus, source)
+
+
+@pytest.fixture
+def parish(database: DatabaseUrls, golden: Path) -> Evaluated:
+    """With their index built and published."""
+    parish = parish_in(database, golden)
     first = parish.build()
     assert parish.verdict(first).accepted
     parish.publish(first)

@@ -96,6 +96,11 @@ def test_a_small_loss_of_every_question_is_sure_and_refused() -> None:
     assert "small, but sure" in verdict.reasons[0]
 
 
+def test_where_every_loss_is_tolerated_a_sure_one_is_too() -> None:
+    everything = EvaluationSettings(tolerance=1.0)
+    assert judged(scores(*[0.0] * 9), before=scores(*[1.0] * 9), settings=everything).accepted
+
+
 def test_a_loss_of_exactly_the_tolerance_is_no_greater_loss() -> None:
     before, after = scores(0.5, 0.5, 0.5), scores(0.44, 0.5, 0.5)
     assert judged(after, before=before, settings=EvaluationSettings(tolerance=0.02)).accepted
