@@ -11,6 +11,7 @@ held against a look at all of them. Only figures of one run can be compared with
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -161,6 +162,9 @@ class Bench:
         admin.execute(FILL.format(generation.number).encode())
         return generation
 
+    def close(self) -> None:
+        self._meter.close()
+
     def build(self) -> list[Built]:
         return [self._built(generation) for generation in self._filled]
 
@@ -201,12 +205,14 @@ class Bench:
         return found
 
 
-def measured(bench: Bench, vectors: Vectors, questions: Vectors) -> list[Line]:
+def measured(
+    bench: Bench, vectors: Vectors, questions: Vectors, *, rounds: int = ROUNDS
+) -> list[Line]:
     lines = [
         Line(built, retrieval) for built in bench.build() for retrieval in SETTINGS[built.kind]
     ]
     truth = exactly(vectors, questions)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for line in lines:
             line.recall = recall(truth, bench.ask(line, questions))
     return lines
@@ -243,7 +249,8 @@ def run(name: str, vectors: Vectors, questions: Vectors) -> None:
             migrations.migrate(urls)
             admin_url = server.admin_url(database="rag_assets")
             assert admin_url is not None
-            report(name, measured(Bench(urls, admin_url, vectors), vectors, questions))
+            with closing(Bench(urls, admin_url, vectors)) as bench:
+                report(name, measured(bench, vectors, questions))
         finally:
             server.stop()
 

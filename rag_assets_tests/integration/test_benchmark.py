@@ -1,15 +1,20 @@
 """The benchmark measures what it says, on documents that are always the same."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.generated_corpus import path_of, text_of, write_corpus
+from benchmarks.index_kinds import Bench, clustered
+from benchmarks.index_kinds import measured as kinds_measured
 from benchmarks.indexing import KNOWN, Line, Ratio, ratios
 from benchmarks.indexing_task import Edit, Report, Task, do
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.settings import DatabaseUrls
+from rag_assets_tests.integration.databases import name_of
 from rag_assets_tests.integration.flow import value
 
 DOCUMENTS = 12
@@ -69,6 +74,21 @@ def test_a_generated_document_depends_on_its_number_alone(tmp_path: Path) -> Non
     assert 1_500 < lengths[200] < 4_000 < sum(lengths) / 250
     assert lengths[-1] > 5 * lengths[200]
     assert all(text.startswith("# ") for text in texts)
+
+
+def test_kinds_of_index_are_measured_over_the_same_rows(
+    database: DatabaseUrls, server: EmbeddedPostgres
+) -> None:
+    admin_url = server.admin_url(database=name_of(database))
+    assert admin_url is not None
+    vectors, questions = clustered(400, 8)
+    assert np.array_equal(vectors, clustered(400, 8)[0])
+    with closing(Bench(database, admin_url, vectors)) as bench:
+        lines = kinds_measured(bench, vectors, questions, rounds=1)
+    assert {each.built.kind for each in lines} == {"exact", "hnsw", "ivfflat", "binary"}
+    assert lines[0].recall == 1
+    assert all(each.recall > 0.6 for each in lines)
+    assert [each.built.kind for each in lines if not each.built.size_mb] == ["exact"]
 
 
 def line(scenario: str, documents: int, cpu_s: float, *, rows_written: float = 0) -> Line:
