@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from textwrap import shorten
 
 from rag_assets.indexing.spending import in_usd
 from rag_assets.model import (
@@ -17,9 +16,8 @@ from rag_assets.model import (
 )
 from rag_assets.printing import Piece, say
 
-NAMED = 5
+NAMED = 3
 """How many documents of a kind are shown; `--json` has more."""
-WIDTH = 100
 
 _KINDS = (
     ("added", "new"),
@@ -42,7 +40,7 @@ def plan(found: Forecast) -> None:
     for number in found.superseded:
         say(f"  generation {number}, a build of earlier settings, is cancelled")
     for index in found.indexes:
-        if index.need.texts:
+        if index.need.texts or index.need.uncut:
             _index(index)
     _total(found)
 
@@ -59,7 +57,7 @@ def _kinds(found: DocumentForecast) -> None:
         if number := getattr(found, kind):
             names = found.named.get(kind, ())
             more = f", and {number - NAMED} more" if number > NAMED and names else ""
-            named = shorten(", ".join(names[:NAMED]), WIDTH, placeholder=" …") + more
+            named = ", ".join(names[:NAMED]) + more
             say(f"  {number:>6,} {words}", (f"   {named}" if names else "", "dim"))
 
 
@@ -90,12 +88,18 @@ def _changes(changes: Iterable[PartChange]) -> None:
 def _index(index: IndexForecast) -> None:
     need = index.need
     which = "the new index" if index.generation is None else f"generation {index.generation}"
-    say(f"  {which} ({index.note}): {need.texts:,} texts,", f" {need.embedded:,} have their vector")
+    say(f"  {which} ({index.note}): {_texts(need.texts)}, {need.embedded:,} with a vector")
+    if need.uncut:
+        say("    ", ("!", "odd"), f" {_texts(need.uncut)} that cannot be cut: its documents fail")
     if not need.to_embed:
         say("    nothing to embed")
         return
-    say(f"    {need.to_embed:,} texts to embed with {index.embedder}")
+    say(f"    {_texts(need.to_embed)} to embed with {index.embedder}")
     say(f"    {_tokens(index)}: {_price(index)}")
+
+
+def _texts(number: int) -> str:
+    return f"{number:,} text{'' if number == 1 else 's'}"
 
 
 def _tokens(index: IndexForecast) -> str:
@@ -122,16 +126,16 @@ def _total(found: Forecast) -> None:
     if found.usd is None:
         say(("!", "odd"), " What it costs is not known: a price is missing.")
     else:
-        say("It costs ", (_amount(found.usd, found.usd_at_most), "bold"), f". {_time(found)}")
+        say("It costs ", (_amount(found.usd, found.usd_at_most), "bold"), f".{_time(found)}")
 
 
 def _time(found: Forecast) -> str:
     if found.usd == 0:
         return ""
     if found.seconds is None:
-        return "How long the model takes is not known: it has not been asked before."
+        return " How long the model takes is not known: it has not been asked before."
     minutes = found.seconds / 60
-    return "The model takes about " + (
+    return " The model takes about " + (
         f"{found.seconds:.0f} seconds." if minutes < 2 else f"{minutes:,.0f} minutes."
     )
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from rag_assets.indexing.chunking import cut_one
+from rag_assets.indexing.chunking import Uncut, cut_one
 from rag_assets.indexing.observing import BucketObserved
 from rag_assets.indexing.requesting import most_tokens
 from rag_assets.model import (
@@ -80,9 +80,8 @@ class Foresight:
         for (parser, _), needs in self._cutters.items():
             if parser == text.parser:
                 outcome = cut_one(text, needs[0].index.chunker)
-                if isinstance(outcome, ChunkSet):  # else its documents fail, and need nothing
-                    for each in needs:
-                        each.add(outcome)
+                for each in needs:
+                    each.add(outcome)
 
 
 # --- texts and vectors ---------------------------------------------------------------------------
@@ -106,8 +105,12 @@ class _Needs:
     size: int = 0
     tokens: int = 0
     tokens_at_most: int = 0
+    uncut: int = 0
 
-    def add(self, made: ChunkSet) -> None:
+    def add(self, made: ChunkSet | Uncut) -> None:
+        if isinstance(made, Uncut):
+            self.uncut += 1
+            return
         for chunk in made.chunks:
             text_hash = chunk.text_hash
             if text_hash not in self.cut:
@@ -119,9 +122,7 @@ class _Needs:
     def completed(self, without: Sequence[str], contents: Sequence[bytes]) -> Need:
         generation = self.index.generation
         for text in self.store.uncut(generation, self.scope, without=without, contents=contents):
-            outcome = cut_one(text, self.index.chunker)
-            if isinstance(outcome, ChunkSet):
-                self.add(outcome)
+            self.add(cut_one(text, self.index.chunker))
         self._count_waiting()
         stored = self.store.due(generation, self.scope, without=without, contents=contents)
         for text_hash, words in stored:
@@ -134,6 +135,7 @@ class _Needs:
             size=self.size,
             tokens=self.tokens if self.index.count or not self.index.metered else None,
             tokens_at_most=self.tokens_at_most,
+            uncut=self.uncut,
         )
 
     def _count_waiting(self) -> None:

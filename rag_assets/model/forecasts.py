@@ -92,6 +92,8 @@ class Need:
     tokens: int | None = None
     """Counted with the model's own tokenizer; None: it is not here."""
     tokens_at_most: int = 0
+    uncut: int = 0
+    """Documents' texts that its chunker cannot cut."""
 
 
 @dataclass(frozen=True, slots=True)

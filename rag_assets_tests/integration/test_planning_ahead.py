@@ -142,7 +142,7 @@ def digests(urls: DatabaseUrls) -> dict[str, str]:
         for name, kind in tables:
             query = "SELECT t::text FROM {} t ORDER BY 1" if kind == "r" else "SELECT * FROM {}"
             told = connection.execute(
-                sql.SQL(query).format(sql.Identifier(*name.split(".")))  # type: ignore[arg-type]  # one of two
+                sql.SQL(query).format(sql.Identifier(*name.split(".")))
             ).fetchall()
             found[name] = hashlib.sha256(repr(told).encode()).hexdigest()
     return found
@@ -232,7 +232,7 @@ def test_another_kind_of_index_embeds_nothing(platform: Platform) -> None:
     plan = other.plan()
     assert plan.build is not None
     assert [each.part for each in plan.build.changes] == ["index"]
-    assert (plan.to_embed, plan.usd) == (0, 0)
+    assert (plan.to_embed, plan.usd) == (0, Decimal())
 
 
 def test_two_indexes_of_one_model_pay_once_for_a_text_of_both(platform: Platform) -> None:
@@ -281,6 +281,13 @@ def test_a_model_without_a_tokenizer_here_is_estimated_below_a_bound(platform: P
     assert texts == better.need.to_embed
     assert abs(better.tokens - tokens) < 0.1 * tokens, "what it billed before is known"
     assert tokens < better.need.tokens_at_most
+
+
+def test_texts_that_cannot_be_cut_are_told(platform: Platform) -> None:
+    platform.run()
+    other = platform.with_settings(chunking=ChunkingSettings(min_chars=900, max_chars=200))
+    [_, new] = other.plan().indexes
+    assert (new.need.uncut, new.need.to_embed) == (24, 0)
 
 
 def test_the_sessions_of_a_plan_can_write_nothing(platform: Platform) -> None:

@@ -54,7 +54,7 @@ def test_a_plan_says_what_why_and_how_much(capsys: pytest.CaptureFixture[str]) -
     assert "1 new   new.md" in out
     assert "Another index is built beside generation 3, for settings differ:" in out
     assert "chunker   markdown@1:400-1200 → markdown@1:200-800" in out
-    assert "generation 3 (what readers have): 31 texts, 18 have their vector" in out
+    assert "generation 3 (what readers have): 31 texts, 18 with a vector" in out
     assert "2,816 tokens: $0.000057 at $0.02 a million (genai-prices 0.2.3)" in out
     assert "It costs $0.000057. The model takes about 9 seconds." in out
 
