@@ -449,7 +449,7 @@ def publish(*, corpus: str, generation: int | None, force: str | None) -> None:
         publisher.publish(chosen, run=run, reason=f"forced: {force}", forced=True)
     else:
         with printing.Doing(f"scoring generation {chosen.number} of {corpus}"):
-            verdict = publisher.verdict(chosen, publisher.golden_set(), run)
+            verdict = publisher.verdict(chosen, publisher.golden_set(), run, anew=True)
         showing.verdict(verdict)
         if not verdict.accepted:
             raise NotReadyError(

@@ -254,15 +254,22 @@ class Publisher:
             content=self._content(generation),
         )
 
-    def verdict(self, candidate: Generation, golden_set: GoldenSet, run: RunIdentity) -> Verdict:
+    def verdict(
+        self,
+        candidate: Generation,
+        golden_set: GoldenSet,
+        run: RunIdentity,
+        *,
+        anew: bool = False,
+    ) -> Verdict:
         """Held against the published generation, on the same questions and the same documents.
 
-        The same case is judged once. Only whether the candidate is whole is looked at each time:
-        a repair mends that, and changes nothing that could be told from outside.
+        What was refused stays refused until something changes, or somebody asks for a new verdict.
+        Whether the candidate is whole is looked at each time: a repair mends that.
         """
         rival = self.rival_of(candidate)
-        verdict = self.remembered_verdict(candidate, golden_set)
-        if verdict is None:
+        verdict = None if anew else self.remembered_verdict(candidate, golden_set)
+        if verdict is None or verdict.accepted:
             verdict = self._judged(candidate, rival, golden_set, run)
             case = self._case(candidate, rival, golden_set)
             self.stores.evaluations.add_verdict(case, verdict, run)

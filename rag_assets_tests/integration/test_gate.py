@@ -151,6 +151,16 @@ def test_other_rules_judge_anew(worse: Evaluated, change: dict[str, dict[str, ob
     assert decisions(worse) == ["run-2", "run-1"]
 
 
+def test_somebody_who_asks_for_it_is_given_a_new_verdict(worse: Evaluated) -> None:
+    strict = worse.with_settings(quality=QualitySettings(min_recall=1.0))
+    number = newest(strict).number
+    rows(strict.urls.owner, f"DELETE FROM postings_{number} RETURNING 1")
+    before = strict.verdict(newest(strict))
+    strict.publisher.verdict(newest(strict), strict.questions, LATER, anew=True)
+    assert decisions(strict) == ["run-1"], "nothing else was found"
+    assert strict.verdict(newest(strict)) == before
+
+
 def test_how_far_what_is_published_may_fall_is_none_of_the_rules(worse: Evaluated) -> None:
     worse.verdict(newest(worse))
     lax = replace(worse.corpus.evaluation, drift_tolerance=0.5, on_drift="rebuild")

@@ -7,7 +7,7 @@ WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = 
 
 -- name: newest
 -- For people: the last mean scores of a generation, whatever its content was then.
-SELECT metrics FROM evaluations WHERE generation = %(generation)s
+SELECT golden_set, metrics FROM evaluations WHERE generation = %(generation)s
 ORDER BY scored_at DESC LIMIT 1;
 
 -- name: results
@@ -70,12 +70,17 @@ WHERE generation = %(generation)s AND golden_set = %(golden_set)s AND content = 
   AND rival_content = %(rival_content)s AND settings = %(settings)s;
 
 -- name: add_verdict
--- Two runs that judge the same case say the same.
+-- Two runs that judge the same case say the same, unless its index has been damaged or mended.
 INSERT INTO gate_verdicts (generation, rival, golden_set, content, rival_content, settings, accepted,
                            reasons, differences, warnings, evidence, run_id)
 VALUES (%(generation)s, %(rival)s, %(golden_set)s, %(content)s, %(rival_content)s, %(settings)s,
         %(accepted)s, %(reasons)s, %(differences)s, %(warnings)s, %(evidence)s, %(run_id)s)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (generation, golden_set, content, rival_content, settings) DO UPDATE
+SET accepted = excluded.accepted, reasons = excluded.reasons, differences = excluded.differences,
+    warnings = excluded.warnings, evidence = excluded.evidence, run_id = excluded.run_id,
+    decided_at = now()
+WHERE (gate_verdicts.accepted, gate_verdicts.reasons)
+      IS DISTINCT FROM (excluded.accepted, excluded.reasons);
 
 -- name: decisions
 -- For people: what the gate has said of the generations of a corpus, the newest first.

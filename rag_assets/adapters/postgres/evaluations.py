@@ -52,11 +52,11 @@ class PostgresEvaluations:
             rows = connection.execute(_query("results"), which)
             return Scores(generation, golden_set, tuple(QuestionScore(**row) for row in rows))
 
-    def newest(self, generation: int) -> dict[str, float]:
-        """The last means of a generation, by metric; empty if it was never scored."""
+    def newest(self, generation: int) -> tuple[str, dict[str, float]]:
+        """The last means of a generation, by metric, and on what; empty if it was never scored."""
         with connect(self._url) as connection:
             row = connection.execute(_query("newest"), {"generation": generation}).fetchone()
-        return dict(row["metrics"]) if row else {}
+        return (row["golden_set"], dict(row["metrics"])) if row else ("", {})
 
     def of_golden_set(self, corpus: str, golden_set: str) -> list[Scores]:
         """The last scores of each generation on it, the oldest generation first."""
