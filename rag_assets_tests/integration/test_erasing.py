@@ -22,11 +22,13 @@ from rag_assets.model import (
     Chunk,
     ChunkingSettings,
     Corpus,
+    GateCase,
     ParsedDocument,
     QuestionScore,
     Receipt,
     Scores,
     SourceObject,
+    Verdict,
     bucket_of,
 )
 from rag_assets.ports import Chunker
@@ -150,9 +152,14 @@ def test_what_was_said_of_it_and_what_was_asked_of_it_is_erased_too(chain: Chain
         content="c",
         run=RUN,
     )
+    for doc_id in ("secret.md", "1.md"):
+        case = GateCase(1, None, "generated@1", doc_id, "", "")
+        verdict = Verdict(False, (f"{doc_id}#0 is worse.",))
+        chain.stores.evaluations.add_verdict(case, verdict, RUN)
     receipt = erase(chain)
     taken = {table: receipt.erased[table] for table in ("feedback", "evaluation_results")}
     assert taken == {"feedback": 1, "evaluation_results": 1}
+    assert receipt.erased["gate_verdicts"] == 1
     assert receipt.remaining == 0
     assert [each.doc_id for each in feedback.given("notes")] == ["1.md", None]
     assert mentions(chain, "secret") == {"evaluation_results"}

@@ -38,6 +38,7 @@ def scored(
         [GoldenQuestion("q", "?", spans)],
         search=lambda _: hits,
         answer=lambda _: answer or answered(),
+        nearest=lambda _: hits,
         generation=1,
         golden_set="set",
     )

@@ -41,7 +41,8 @@ ON CONFLICT (run_id, corpus, bucket, generation, stage, model) DO UPDATE SET
 INSERT INTO costs AS c (run_id, corpus, bucket, generation, stage, model, provider, requests, texts,
                         tokens, usd, unit_price)
 VALUES (%(run_id)s, %(corpus)s, -1, 0, 'golden set', %(model)s, split_part(%(model)s, ':', 1), 1, 1,
-        %(tokens)s, %(usd)s::numeric, %(usd)s::numeric * 1000000 / greatest(%(tokens)s, 1))
+        %(tokens)s::bigint, %(usd)s::numeric,
+        %(usd)s::numeric * 1000000 / greatest(%(tokens)s::bigint, 1))
 ON CONFLICT (run_id, corpus, bucket, generation, stage, model) DO UPDATE SET
     requests = c.requests + 1, texts = c.texts + 1, tokens = c.tokens + excluded.tokens,
     usd = c.usd + excluded.usd,
