@@ -305,3 +305,47 @@ def test_the_sessions_of_a_plan_can_write_nothing(platform: Platform) -> None:
 def platform_texts(platform: Platform) -> int:
     [row] = rows(platform.urls.writer, "SELECT count(DISTINCT text_hash) AS texts FROM chunks")
     return int(row["texts"])
+
+
+def test_a_build_that_somebody_ended_is_explained_and_still_planned(platform: Platform) -> None:
+    platform.run()
+    other = platform.with_settings(chunking=ChunkingSettings(min_chars=200, max_chars=700))
+    stores, recipe = wiring.stores(platform.urls), wiring.recipe_of(other.corpus)
+    begun = stores.generations.open("notes", recipe)
+    under_way = Forecaster(other.corpus, other.urls, other.prices).explanation()
+    assert (under_way.state, under_way.building) == ("building", begun.number)
+    plan = other.plan()
+    assert plan.build is not None
+    assert (plan.build.state, plan.build.generation) == ("building", begun.number)
+    paid = need(plan, begun.number)
+
+    stores.generations.cancel("notes", reason="too dear")
+
+    why = Forecaster(other.corpus, other.urls, other.prices).explanation()
+    assert (why.published, why.state, why.building) == (1, "missing", None)
+    assert why.held == "cancelled: too dear"
+    assert [each.part for each in why.changes] == ["chunker"]
+    plan = other.plan()
+    assert plan.build is not None
+    assert plan.build.held == "cancelled: too dear"
+    assert need(plan, None) == paid, "by hand it is begun again"
+
+
+def test_a_build_of_settings_that_changed_again_is_cancelled_and_costs_nothing(
+    platform: Platform,
+) -> None:
+    platform.run()
+    other = platform.with_settings(chunking=ChunkingSettings(min_chars=200, max_chars=700))
+    wiring.stores(platform.urls).generations.open("notes", wiring.recipe_of(other.corpus))
+    plan = platform.plan()
+    assert (plan.superseded, plan.to_embed, plan.build) == ((2,), 0, None)
+
+
+def test_what_waits_is_explained(platform: Platform) -> None:
+    platform.run()
+    platform.edit(**{"page-1": "# One\n\nOther words."})
+    platform.source.contents["bad.pdf"] = b"%PDF-1.4 broken"
+    Chain(platform.urls, platform.corpus, source=platform.source).observe()
+    waits = Forecaster(platform.corpus, platform.urls, platform.prices).explanation().waits
+    assert any("1 document that generation 1 (published) does not serve" in each for each in waits)
+    assert any("1 document that could not be processed" in each for each in waits)
