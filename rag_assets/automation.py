@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 from dagster import AutomationCondition as When
 
+from rag_assets.building import BESIDE
 from rag_assets.model import Corpus
 from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG, key_of
 
@@ -38,8 +39,6 @@ RANGE_END = "dagster/asset_partition_range_end"
 LONGEST_WAIT_S = 86_400.0
 CANCELLED = 0
 """In place of a number of runs."""
-BESIDE = "candidate_index"
-"""What is made by a job of its own: it may be missing, stale or at work for weeks."""
 ENDED = frozenset(
     {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 )
@@ -47,6 +46,8 @@ ENDED = frozenset(
 
 def repair_condition(corpus: Corpus) -> dg.AutomationCondition[Any] | None:
     """When an asset of a corpus is materialized by itself; None where repair is switched off.
+
+    What is built beside has a job of its own: it may be missing, stale or at work for weeks.
 
     The first look of all does nothing: filling an empty index belongs to the sensor of the source.
     """

@@ -25,6 +25,8 @@ from rag_assets.model import (
 )
 from rag_assets.settings import DatabaseUrls
 
+BESIDE = "candidate_index"
+"""The asset that builds, and the stage at which a build fails."""
 WAITING = (GenerationState.BUILDING, GenerationState.CANDIDATE)
 
 
@@ -79,6 +81,14 @@ class Builder:
             return self._is_first_again(living)
         held = not by_hand and generations.held(self.corpus.name, self.recipe) is not None
         return is_to_be_built(self.recipe, living, held=held) or self._is_behind(living)
+
+    def has_failed(self) -> bool:
+        """Whether a failure is remembered of a build that somebody has ended, or mended."""
+        stores, name = self.stores, self.corpus.name
+        held = stores.generations.held(name, self.recipe)
+        if held and held.state is GenerationState.FAILED:
+            return False  # nobody has mended anything
+        return any(each.stage == BESIDE for each in stores.failures.open(name))
 
     def begun(self, *, by_hand: bool = False) -> Generation | None:
         """The build, opened if it is new; what others had begun of other settings is cancelled."""

@@ -123,7 +123,7 @@ def materialize(
     if report.failure or len(buckets) < corpus.buckets:
         return report
     builder = PLATFORM.builder(corpus)
-    if not builder.wanted(by_hand=True):
+    if not builder.wanted(by_hand=True) and not builder.has_failed():
         return report
     left = None if max_usd is None else max_usd - Decimal(str(report.spent_usd))
     tags = {RECIPE_TAG: builder.recipe.fingerprint, **_limit(left)}

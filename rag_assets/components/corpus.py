@@ -8,7 +8,8 @@ from dagster.components.scaffold.scaffold import NoParams
 from pydantic import BaseModel
 
 from rag_assets import assets, checks, model, schedules, sensors
-from rag_assets.automation import BESIDE, repair_sensor
+from rag_assets.automation import repair_sensor
+from rag_assets.building import BESIDE
 from rag_assets.corpus_file import read_corpus
 from rag_assets.corpus_file.schema import CorpusAttributes
 from rag_assets.resources import CORPUS_TAG, Platform, key_of

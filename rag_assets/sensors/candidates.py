@@ -8,11 +8,11 @@ from itertools import takewhile
 import dagster as dg
 
 from rag_assets.adapters.system_clock import SystemClock
-from rag_assets.automation import BESIDE, EVERY_S, LONGEST_WAIT_S, RANGE_END, RANGE_START
+from rag_assets.automation import EVERY_S, LONGEST_WAIT_S, RANGE_END, RANGE_START
 from rag_assets.building import Builder
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.rebuilding import is_built_beside, window_of
-from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.model import Corpus, Generation
 from rag_assets.ports import Clock
 from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, RECIPE_TAG, REPAIR_TAG, Platform
 from rag_assets.schedules.nightly import GOING_ON
@@ -76,7 +76,7 @@ class _Look:
         builder.stores.generations.set_aside(builder.corpus.name, builder.recipe)
         if builder.wanted():
             return self._shut() or self._busy() or self._left() or self._request()
-        if self._failing():  # a short run, which finds nothing to do: then nothing fails any more
+        if builder.has_failed():  # a run that finds nothing to do has nothing to fail at
             return self._busy() or self._request()
         return "No index is to be built beside the published one."
 
@@ -103,15 +103,6 @@ class _Look:
             return f"The build was given up after {tried.failures} runs that failed."
         again = tried.last_at + self._wait(tried) if tried.last_at else self.now
         return f"It is tried again {again:%Y-%m-%d %H:%M:%S} UTC." if again > self.now else None
-
-    def _failing(self) -> bool:
-        """Whether a failure is remembered of a build that somebody has ended meanwhile."""
-        builder = self.builder
-        held = builder.stores.generations.held(builder.corpus.name, builder.recipe)
-        if held and held.state is GenerationState.FAILED:
-            return False  # nobody has mended anything
-        failures = builder.stores.failures.open(builder.corpus.name)
-        return any(each.stage == BESIDE for each in failures)
 
     def _runs(self, **which: object) -> dg.RunsFilter:
         return dg.RunsFilter(job_name=f"{self.builder.corpus.name}_candidate", **which)  # type: ignore[arg-type]  # of its own names

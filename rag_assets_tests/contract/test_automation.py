@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 
 from rag_assets.automation import (
-    BESIDE,
     EVERY_S,
     MayBeTried,
     RepairSensor,
@@ -20,6 +19,7 @@ from rag_assets.automation import (
     repair_condition,
     repair_sensor,
 )
+from rag_assets.building import BESIDE
 from rag_assets.model import AutomationSettings, Corpus, LocalFilesSettings
 from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG
 
@@ -96,11 +96,14 @@ class World:
             happens()
             self._may_fail("cut")
 
-        @dg.asset(key=self.key(BESIDE), deps=[raw], code_version=self.code, **bucketed)
         def beside() -> None:
             self._may_fail(BESIDE)
 
-        @asset(code_version="1", deps=[cut, beside])
+        apart: Callable[..., dg.AssetsDefinition] = dg.asset(
+            key=self.key(BESIDE), deps=[raw], code_version=self.code, **bucketed
+        )
+
+        @asset(code_version="1", deps=[cut, self.key(BESIDE)])
         def scores() -> None:
             self._may_fail("scores")
 
@@ -118,7 +121,7 @@ class World:
             self._may_fail("published")
 
         return dg.Definitions(
-            assets=[raw, cut, beside, scores, published],
+            assets=[raw, cut, apart(beside), scores, published],
             asset_checks=[gate, recall],
             executor=dg.in_process_executor,
         )

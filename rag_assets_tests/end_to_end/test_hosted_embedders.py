@@ -12,7 +12,14 @@ import pytest
 from rag_assets import wiring
 from rag_assets.answering import pipeline
 from rag_assets.materializing import RunReport, materialize
-from rag_assets.model import Corpus, EmbeddingSettings, EvaluationSettings, LocalFilesSettings
+from rag_assets.model import (
+    Corpus,
+    EmbeddingSettings,
+    EvaluationSettings,
+    LocalFilesSettings,
+    RunIdentity,
+)
+from rag_assets.publishing import Publisher
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import rows
 from rag_assets_tests.services.embedding_service import KEY, REJECTED_MARK, EmbeddingService
@@ -97,20 +104,12 @@ def test_a_hosted_model_is_built_beside_the_published_one_and_then_takes_over(
 
     without_key = run(hosted)
 
-    assert without_key.failure is None, "a model that cannot be asked stops its own generation only"
-    assert "carp" in quotes("Who feeds the carp?", database)
-    assert "complete_and_sound" in failed(without_key)
+    assert "LOOPBACK_KEY" in str(without_key.failure)
+    assert "carp" in quotes("Who feeds the carp?", database), "the daily run came first"
     assert service.account.requests == 0
-    told = rows(database.writer, "SELECT DISTINCT stage, generation, error FROM failures")
-    assert told == [{"stage": "embeddings", "generation": 2, "error": "ConfigurationError"}]
+    told = rows(database.writer, "SELECT DISTINCT stage, error FROM failures")
+    assert told == [{"stage": "candidate_index", "error": "ConfigurationError"}]
     assert not wiring.stores(database).waiting.backlog(hosted.name).waits, "readers miss nothing"
-    assert not wiring.stores(database).sources.awaited(hosted.name).due, "not at once"
-    with psycopg.connect(database.owner) as connection:
-        connection.execute(
-            "UPDATE rag_assets.failures SET last_at = last_at - interval '61 seconds'"
-        )
-    due = wiring.stores(database).sources.awaited(hosted.name).due
-    assert sorted(due) == list(range(hosted.buckets)), "the sensor asks for them again"
 
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
     report = run(hosted)
@@ -125,8 +124,44 @@ def test_a_hosted_model_is_built_beside_the_published_one_and_then_takes_over(
     assert row["embedder"].startswith("openai:words-256/256/plain@1 at http://127.0.0.1:")
     assert row["api_key_env"] == "LOOPBACK_KEY"
     assert "carp" in quotes("Who feeds the carp?", database)
-    [cost] = rows(database.writer, "SELECT sum(texts)::int AS texts, sum(tokens)::int AS tokens FROM costs")
+    [cost] = rows(
+        database.writer, "SELECT sum(texts)::int AS texts, sum(tokens)::int AS tokens FROM costs"
+    )
     assert cost == {"texts": 2, "tokens": sum(map(tokens_of, passages))}
+
+
+def test_a_model_that_cannot_be_asked_stops_its_own_generation_only(
+    published: Corpus,
+    hosted: Corpus,
+    database: DatabaseUrls,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOOPBACK_KEY", KEY)
+    assert run(hosted).failure is None
+    Publisher(hosted, database).roll_back(run=RunIdentity("back", "code-1"))
+    monkeypatch.delenv("LOOPBACK_KEY")
+    (folder / "garden.md").write_text("# The garden\n\nThe gardener feeds the carp on Sundays.\n")
+
+    without_key = run(hosted)
+
+    assert without_key.failure is None
+    assert "carp" in quotes("Who feeds the carp?", database)
+    assert "complete_and_sound" in failed(without_key), "the one that was gone back from waits"
+    told = rows(database.writer, "SELECT DISTINCT stage, generation, error FROM failures")
+    assert told == [{"stage": "embeddings", "generation": 2, "error": "ConfigurationError"}]
+    assert not wiring.stores(database).waiting.backlog(hosted.name).waits, "readers miss nothing"
+    assert not wiring.stores(database).sources.awaited(hosted.name).due, "not at once"
+    with psycopg.connect(database.owner) as connection:
+        connection.execute(
+            "UPDATE rag_assets.failures SET last_at = last_at - interval '61 seconds'"
+        )
+    due = wiring.stores(database).sources.awaited(hosted.name).due
+    assert sorted(due) == list(range(hosted.buckets)), "the sensor asks for them again"
+
+    monkeypatch.setenv("LOOPBACK_KEY", KEY)
+    assert run(hosted).failure is None
+    assert rows(database.writer, "SELECT * FROM failures") == []
 
 
 def test_a_run_that_can_ask_no_model_at_all_fails_with_what_is_missing(hosted: Corpus) -> None:

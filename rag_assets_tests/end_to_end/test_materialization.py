@@ -18,8 +18,8 @@ from rag_assets.assets import (
     raw_documents,
     vector_index,
 )
+from rag_assets.building import BESIDE
 from rag_assets.checks.shape import lineage_of
-from rag_assets.automation import BESIDE
 from rag_assets.components.corpus import corpus_definitions
 from rag_assets.materializing import RunReport, materialize
 from rag_assets.model import (
