@@ -1,9 +1,10 @@
 """What runs in the process that is killed: one run over buckets of a corpus, as assets do it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -16,8 +17,10 @@ from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.embedding import embed
 from rag_assets.indexing.requesting import Patience, PatientEmbedder
-from rag_assets.model import Corpus, RequestLimits, RunIdentity
+from rag_assets.model import Corpus, Generation, RequestLimits, RunIdentity
 from rag_assets.settings import DatabaseUrls
+from rag_assets_tests.fault.broken_builds import BUILD_MUTANTS
+from rag_assets_tests.fault.duties import Duties, answer_from
 from rag_assets_tests.fault.mutants import MUTANTS
 from rag_assets_tests.fault.source import WatchedSource
 from rag_assets_tests.integration.flow import Chain, CountingEmbedder
@@ -43,6 +46,16 @@ class Step(StrEnum):
     PUBLISH = "publish"
     COLLECT = "collect"
 
+    DAILY = "daily"
+    BUILD = "build"
+    JUDGE = "judge"
+    PUBLISH_CANDIDATE = "publish candidate"
+    ROLL_BACK = "roll back"
+    CANCEL = "cancel"
+    FAIL = "fail"
+    DROP = "drop"
+    REBUILD = "rebuild"
+
 
 WHOLE_RUN = (Step.OBSERVE, Step.CUT, Step.EMBED, Step.MERGE)
 
@@ -64,6 +77,7 @@ class Job:
     def run(self) -> None:
         """As assets do it: what another run has is left to it."""
         chain = chain_of(self)
+        duties = Duties(chain, WatchedSource(self.source), partial(_embed_one, self, chain))
         buckets: Sequence[int] = range(self.corpus.buckets)
         for step in self.steps:
             match step:
@@ -80,6 +94,8 @@ class Job:
                     chain.publish()
                 case Step.COLLECT:
                     _collect(self)
+                case _:
+                    _DUTIES[step](duties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,24 +172,41 @@ def _collect(job: Job) -> None:
 
 
 def _embed(job: Job, chain: Chain, buckets: Sequence[int]) -> None:
+    for generation in chain.living:
+        _embed_one(job, chain, generation, buckets)
+
+
+def _embed_one(job: Job, chain: Chain, generation: Generation, buckets: Sequence[int]) -> None:
     provider = ServedModel(job.service)
     with PostgresRateLimits(job.urls.writer, provider.identity) as rate:
-        for generation in chain.living:
-            embed(
-                generation,
-                buckets,
-                embedder=PatientEmbedder(
-                    provider,
-                    clock=SystemClock(),
-                    chance=Random(),
-                    rate=rate,
-                    patience=Patience(attempts=8, total_s=5, first_s=0.01, longest_s=0.1),
-                    concurrency=REQUESTS_AT_ONCE,
-                ),
-                store=chain.stores.embeddings,
-                letters=chain.stores.documents,
-                run=chain.run_identity,
-            )
+        embed(
+            generation,
+            buckets,
+            embedder=PatientEmbedder(
+                provider,
+                clock=SystemClock(),
+                chance=Random(),
+                rate=rate,
+                patience=Patience(attempts=8, total_s=5, first_s=0.01, longest_s=0.1),
+                concurrency=REQUESTS_AT_ONCE,
+            ),
+            store=chain.stores.embeddings,
+            letters=chain.stores.documents,
+            run=chain.run_identity,
+        )
+
+
+_DUTIES: dict[Step, Callable[[Duties], None]] = {
+    Step.DAILY: Duties.daily,
+    Step.BUILD: Duties.build,
+    Step.JUDGE: Duties.judge,
+    Step.PUBLISH_CANDIDATE: Duties.publish,
+    Step.ROLL_BACK: Duties.roll_back,
+    Step.CANCEL: Duties.cancel,
+    Step.FAIL: Duties.fail,
+    Step.DROP: Duties.drop,
+    Step.REBUILD: Duties.rebuild,
+}
 
 
 def work(job: Job | Upgrade, tells: Connection) -> None:
@@ -184,7 +217,9 @@ def work(job: Job | Upgrade, tells: Connection) -> None:
 def _ended(job: Job | Upgrade) -> Ended:
     try:
         if job.mutant:
-            MUTANTS[job.mutant]()
+            (MUTANTS | BUILD_MUTANTS)[job.mutant]()
+        if isinstance(job, Job):
+            answer_from(job.service, ServedModel)
         job.run()
     except RagAssetsError as error:
         return Ended(f"{type(error).__name__}: {error}")
