@@ -284,7 +284,7 @@ def _corpus(found: CorpusStanding) -> None:
         _odd(f"deletions that are withheld: {len(withheld_now)}; {_way_out(withheld_now, found)}")
     _builds(found)
     _table(
-        ("generation", "state", "documents", "chunks", "embedder", "chunker"),
+        ("generation", "state", "documents", "chunks", "embedder", "chunker", "index"),
         (
             (
                 str(each.generation),
@@ -293,6 +293,7 @@ def _corpus(found: CorpusStanding) -> None:
                 str(each.chunks),
                 each.embedder,
                 each.chunker,
+                each.index_kind,
             )
             for each in found.generations
         ),

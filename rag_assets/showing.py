@@ -112,7 +112,10 @@ def history(
         _publication(each, until=publications[number - 1].published_at if number else None)
     say(("\nGenerations", "bold"))
     _table(
-        ("gen.", "state", "built (UTC)", "published", "retired", "ended", "embedder", "chunker"),
+        (
+            *("gen.", "state", "built (UTC)", "published", "retired", "ended"),
+            *("embedder", "chunker", "index"),
+        ),
         [
             (
                 str(each.generation),
@@ -123,6 +126,7 @@ def history(
                 _time(each.ended_at),
                 each.embedder,
                 each.chunker,
+                each.index_kind,
             )
             for each in generations
         ],

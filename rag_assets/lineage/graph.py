@@ -148,6 +148,7 @@ class GenerationNode:
     created_at: datetime
     published_at: datetime | None
     scores: Mapping[str, float] = field(default_factory=dict)
+    index_kind: str = "hnsw"
     generated_questions: bool = False
     """There is no golden set: the scores are on questions made from the documents."""
 

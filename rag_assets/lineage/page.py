@@ -196,7 +196,8 @@ def _generations(corpus: CorpusLineage) -> Content:
 
 
 def _generation(each: GenerationNode) -> list[Content]:
-    recipe = [tag("code", name) for name in (each.parser, each.chunker, each.embedder)]
+    made_with = (each.parser, each.chunker, each.embedder, each.index_kind)
+    recipe = [tag("code", name) for name in made_with]
     health = {"published": Health.GOOD, "candidate": Health.WARNING, "building": Health.WARNING}
     metrics = [name for name in METRICS if name in each.scores]
     scores = [

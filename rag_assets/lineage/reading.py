@@ -129,6 +129,7 @@ def _generation(
         parser=record.parser,
         chunker=record.chunker,
         embedder=record.embedder,
+        index_kind=record.index_kind,
         documents=record.documents,
         chunks=record.chunks,
         created_at=record.created_at,

@@ -16,6 +16,7 @@ ORDER BY generation;
 -- For people: the history of a corpus.
 SELECT g.generation, g.state, g.fingerprint, g.parser, g.chunker, g.embedder, g.dimensions,
        g.created_at, g.published_at, g.retired_at, g.ended_at, g.ended_reason, g.held, g.build,
+       g.index_kind,
        (SELECT coalesce(sum(documents), 0)::integer FROM index_buckets b
         WHERE b.generation = g.generation) AS documents,
        (SELECT coalesce(sum(chunks), 0)::integer FROM index_buckets b

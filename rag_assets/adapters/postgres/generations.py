@@ -13,6 +13,7 @@ from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyErr
 from rag_assets.model import (
     Generation,
     GenerationState,
+    IndexKind,
     IndexSettings,
     Publication,
     PublishedIndex,
@@ -81,6 +82,7 @@ class GenerationRecord:
     held: bool = False
     """It was ended, and is begun again only by hand."""
     build: int = 1
+    index_kind: IndexKind = "hnsw"
 
 
 class PostgresGenerations:
