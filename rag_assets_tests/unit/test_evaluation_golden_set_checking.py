@@ -36,7 +36,8 @@ def asked(*labels: Label, question: str = "?") -> LabelledQuestion:
 def test_the_nearest_sentence_is_found_wherever_it_is(
     quote: str, doc_id: str, found: str, likeness: float
 ) -> None:
-    place = nearest(quote, TEXTS.items())
+    other, place = nearest(["Whales sing.", quote], TEXTS.items())
+    assert other is None
     assert place is not None
     assert (place.doc_id, place.quote) == (doc_id, found)
     assert place.likeness == pytest.approx(likeness, abs=0.01)
@@ -45,8 +46,8 @@ def test_the_nearest_sentence_is_found_wherever_it_is(
 
 @pytest.mark.parametrize("quote", ["Whales sing in the deep sea.", "xyz", "..."])
 def test_what_is_like_nothing_has_no_nearest_sentence(quote: str) -> None:
-    assert nearest(quote, TEXTS.items()) is None
-    assert nearest(quote, []) is None
+    assert nearest([quote], TEXTS.items()) == [None]
+    assert nearest([quote], []) == [None]
 
 
 def test_a_stale_label_is_named_with_the_place_and_others_read_nothing() -> None:

@@ -15,6 +15,8 @@ from rag_assets.model import Scores
 
 AllTexts = Callable[[], Iterable[tuple[str, str]]]
 """Every document with its text; asked for only where a sentence is looked for."""
+Unfitting = tuple[LabelledQuestion, Label, str]
+"""A label that fits no document, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +92,32 @@ def checked(
 
 def stale_labels(
     golden_set: GoldenSet, texts: Mapping[str, str], every_text: AllTexts
-) -> Iterator[StaleLabel]:
+) -> list[StaleLabel]:
+    """In their order; the documents are read only where a label is stale."""
+    stale = list(_unfitting(golden_set, texts))
+    if not stale:
+        return []
+    quotes = [label.quote for _, label, _ in stale if label.quote]
+    places = dict(zip(quotes, nearest(quotes, every_text()), strict=True))
+    lost = any(label.doc_id not in texts for _, label, _ in stale)
+    names = [doc_id for doc_id, _ in every_text()] if lost else []
+    return [_stale(each, places.get(each[1].quote or ""), names) for each in stale]
+
+
+def _unfitting(golden_set: GoldenSet, texts: Mapping[str, str]) -> Iterator[Unfitting]:
     for question in golden_set.questions:
         for label in question.labels:
             try:
                 span_of(label, texts)
             except ConfigurationError as error:
-                yield _stale(question, label, str(error), texts, every_text)
+                yield question, label, str(error)
 
 
-def _stale(
-    question: LabelledQuestion,
-    label: Label,
-    problem: str,
-    texts: Mapping[str, str],
-    every_text: AllTexts,
-) -> StaleLabel:
-    place = nearest(label.quote, every_text()) if label.quote else None
-    if place is not None or label.doc_id in texts:
-        return StaleLabel(question.id, problem, place)
-    names = [doc_id for doc_id, _ in every_text()]
-    near = get_close_matches(label.doc_id, names, n=1)
-    return StaleLabel(question.id, problem, None, near[0] if near else None)
+def _stale(unfitting: Unfitting, place: Place | None, names: Sequence[str]) -> StaleLabel:
+    question, label, problem = unfitting
+    unknown = place is None and label.doc_id not in names
+    near = get_close_matches(label.doc_id, names, n=1) if unknown else []
+    return StaleLabel(question.id, problem, place, near[0] if near else None)
 
 
 def duplicates(golden_set: GoldenSet) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Where a sentence may have moved to that no longer stands where its label says."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -32,15 +32,21 @@ class Place:
         return f"{how} in {self.doc_id!r}, characters {self.start} to {self.end}: {self.quote!r}"
 
 
-def nearest(quote: str, texts: Iterable[tuple[str, str]]) -> Place | None:
-    """Among all documents, of which each is looked at once."""
-    wanted = set(WORD.findall(quote.casefold()))
-    best: list[tuple[int, str, str]] = []
-    for doc_id, text in texts:
-        shared = len(wanted & set(WORD.findall(text.casefold())))
-        best = sorted([*best, (shared, doc_id, text)], key=lambda each: (-each[0], each[1]))
-        del best[CONSIDERED:]
-    places = [place for _, doc_id, text in best for place in _in_one(quote, doc_id, text)]
+def nearest(quotes: Sequence[str], texts: Iterable[tuple[str, str]]) -> list[Place | None]:
+    """For each quote among all documents, which are read once, however many quotes there are."""
+    wanted = [set(WORD.findall(quote.casefold())) for quote in quotes]
+    best: list[list[tuple[int, str, str]]] = [[] for _ in quotes]
+    for doc_id, text in texts if quotes else ():
+        words = set(WORD.findall(text.casefold()))
+        for found, each in zip(best, wanted, strict=True):
+            found.append((len(each & words), doc_id, text))
+            found.sort(key=lambda one: (-one[0], one[1]))
+            del found[CONSIDERED:]
+    return [_best(quote, found) for quote, found in zip(quotes, best, strict=True)]
+
+
+def _best(quote: str, documents: Sequence[tuple[int, str, str]]) -> Place | None:
+    places = [place for _, doc_id, text in documents for place in _in_one(quote, doc_id, text)]
     return max(places, key=lambda place: place.likeness, default=None)
 
 
