@@ -15,7 +15,7 @@ from rag_assets_tests.fault.world import World
 
 SEED = 23
 EVERY_MOMENT = "RAG_ASSETS_TEST_EVERY_MOMENT"
-"""Set, it lets each deed be killed at each of its statements: that takes the better part of an hour."""
+"""Set, it lets each deed be killed at each of its statements: that takes an hour or more."""
 NEVER = before("nothing at all")
 NAMED = {each.name: each for each in (*DEEDS, *PAIRS)}
 
