@@ -58,6 +58,12 @@ def test_what_is_written_as_a_folder_has_the_same_spans_and_comes_back_by_its_qu
     assert by_quote(again, TEXTS) == SET.questions
 
 
+def test_a_quote_is_written_as_somebody_has_written_it() -> None:
+    label = Label("roof.md", "The  roof\nis new.")
+    golden_set = GoldenSet("s", (LabelledQuestion("1", "?", (label,)),))
+    assert by_quote(golden_set, TEXTS) == golden_set.questions
+
+
 def test_characters_become_a_quote_where_their_words_stand_once() -> None:
     placed = GoldenSet(
         "known",

@@ -34,7 +34,7 @@ def _quoted(label: Label, texts: Mapping[str, str]) -> Label:
         placed = _placed(label, texts)
     except ConfigurationError:
         return label
-    if placed.quote is None:
+    if placed.quote is None or label.start is None:
         return label
     quote = one_line(placed.quote)
     if len(places_of(quote, texts[label.doc_id])) == 1:
