@@ -4,16 +4,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from rag_assets.automation import GOING_ON
 from rag_assets.model import Corpus
 from rag_assets.resources import CORPUS_TAG
-
-GOING_ON = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def build_reconciliation(corpus: Corpus) -> dg.ScheduleDefinition | None:

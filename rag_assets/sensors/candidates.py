@@ -8,14 +8,13 @@ from itertools import takewhile
 import dagster as dg
 
 from rag_assets.adapters.system_clock import SystemClock
-from rag_assets.automation import EVERY_S, LONGEST_WAIT_S, RANGE_END, RANGE_START
+from rag_assets.automation import EVERY_S, GOING_ON, LONGEST_WAIT_S, RANGE_END, RANGE_START
 from rag_assets.building import Builder
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.rebuilding import is_built_beside, window_of
 from rag_assets.model import Corpus, Generation
 from rag_assets.ports import Clock
 from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, RECIPE_TAG, REPAIR_TAG, Platform
-from rag_assets.schedules.nightly import GOING_ON
 from rag_assets.sensors.outages import away, without_mark
 
 LONGEST_REST_S = 1800.0
