@@ -9,37 +9,26 @@ record of the run. Nothing else should run on the machine.
 """
 
 import argparse
-import os
 import random
 import shutil
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import dagster as dg
 
+from benchmarks.running_platform import ROOT, idle, platform, wait
 from rag_assets import wiring
 from rag_assets.errors import RagAssetsError
 from rag_assets.model import PublishedIndex
 from rag_assets.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 CORPUS = "touched"
-DEFS = """\
-type: rag_assets.components.Corpus
-attributes:
-  source:
-    local_files:
-      path: {folder}
-"""
 MOST_MEDIAN_S = 10.0
 FIRST_S = 300.0
 LONGEST_S = 120.0
@@ -61,36 +50,6 @@ class Touch:
     @property
     def total(self) -> float:
         return float(sum(astuple(self)))
-
-
-@contextmanager
-def platform(folder: Path, home: Path) -> Iterator[dg.DagsterInstance]:
-    """All that `rag-assets up` starts, watching the folder."""
-    corpus = home.parent / "defs" / CORPUS
-    corpus.mkdir(parents=True)
-    (corpus / "defs.yaml").write_text(DEFS.format(folder=folder))
-    os.environ |= {
-        "RAG_ASSETS_HOME": str(home),
-        "RAG_ASSETS_DEFS": str(corpus.parent),
-        "RAG_ASSETS_PORT": str(free_port()),
-    }
-    try:
-        rag_assets("up")
-        with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-            yield instance
-    finally:
-        rag_assets("down")
-
-
-def rag_assets(command: str) -> None:
-    subprocess.run([sys.executable, "-m", "rag_assets.cli", command], cwd=ROOT, check=True)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Reader:
@@ -115,16 +74,6 @@ class Reader:
         return self._index.published(CORPUS)
 
 
-def wait(true: Callable[[], bool], *, at_most_s: float, what: str) -> float:
-    """When it became true."""
-    until = time.time() + at_most_s
-    while not true():
-        if time.time() > until:
-            sys.exit(f"After {at_most_s:.0f} seconds {what}.")
-        time.sleep(0.05)
-    return time.time()
-
-
 def touch(file: Path, reader: Reader, instance: dg.DagsterInstance) -> Touch:
     word = "".join(random.choices("bcdfghklmnprstvz", k=12))
     with file.open("a") as text:
@@ -139,15 +88,6 @@ def touch(file: Path, reader: Reader, instance: dg.DagsterInstance) -> Touch:
     return Touch(created - written, launched - created, started - launched, found - started)
 
 
-def idle(instance: dg.DagsterInstance) -> bool:
-    going = [
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ]
-    return not instance.get_runs(dg.RunsFilter(statuses=going), limit=1)
-
-
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--touches", type=int, default=10)
@@ -157,8 +97,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder, home = Path(made, "documents"), Path(made, "home")
         shutil.copytree(chosen.folder, folder)
-        with platform(folder, home) as instance:
-            touches = list(measured(folder, instance, number=chosen.touches))
+        with platform(CORPUS, folder, home) as running:
+            touches = list(measured(folder, running.instance, number=chosen.touches))
     return shown(touches)
 
 
