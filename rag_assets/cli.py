@@ -319,6 +319,111 @@ def _refuse_failed(report: "RunReport", corpus: str) -> None:
         )
 
 
+@main.command(epilog=examples("adopt handbook --table my.notes --text body --vector embedding"))
+@required_corpus
+@click.option("--table", type=TEXT, required=True, metavar="SCHEMA.TABLE", help="What to read.")
+@click.option("--text", type=TEXT, required=True, metavar="COLUMN", help="The texts.")
+@click.option("--vector", type=TEXT, required=True, metavar="COLUMN", help="Their embeddings.")
+@click.option(
+    "--document",
+    type=TEXT,
+    metavar="COLUMN[.KEY]",
+    help="The id, address or path of the document, in a column or in its JSON, as in"
+    " cmetadata.source. Without it, documents are found by their words.",
+)
+@click.option(
+    "--only", type=TEXT, metavar="COLUMN[.KEY]=VALUE", help="Only rows in which this is so."
+)
+@click.option(
+    "--from-url-env",
+    metavar="VARIABLE",
+    help="The variable that holds the URL of the table's database, if it is another one.",
+)
+@click.option(
+    "--model",
+    type=TEXT,
+    metavar="PROVIDER:MODEL",
+    help="What made the vectors. [default: the embedder of CORPUS]",
+)
+@click.option("--name", type=TEXT, help="What to call it. [default: the name of the table]")
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="How many texts to embed again, to see whether the model made their vectors.",
+)
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(0, 1),
+    default=0.995,
+    show_default=True,
+    help="How alike each of them must be to its vector.",
+)
+@click.option("--unverified", is_flag=True, help="Take it on trust; that is recorded.")
+@click.option("--dry-run", is_flag=True, help="Write nothing, and ask no model.")
+@json_option
+def adopt(
+    *,
+    corpus: str,
+    table: str,
+    text: str,
+    vector: str,
+    document: str | None,
+    only: str | None,
+    from_url_env: str | None,
+    model: str | None,
+    name: str | None,
+    sample: int,
+    min_cosine: float,
+    unverified: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Take over passages and vectors that others have made.
+
+    Nothing of them is embedded again. The text of each row is looked up in the documents of CORPUS
+    as they are now; rows of other texts are left out and counted. The table is only read. A few
+    texts are embedded first: vectors that the model did not make are refused. Afterwards `chunking:
+    {adopted: NAME}` has an index made of it. Can be called again, for what is new.
+    """
+    from rag_assets import adopting, installation, printing, showing_adoption, wiring
+    from rag_assets.adapters.prices import Prices
+    from rag_assets.model import AdoptionWish, ForeignTable
+
+    settings = Settings.from_environment()
+    installation.require_database(settings)
+    chosen, urls = installation.corpus_named(settings, corpus), wiring.database_urls(settings)
+    schema, _, relation = table.rpartition(".")
+    wish = AdoptionWish(
+        table=ForeignTable(
+            schema or "public",
+            relation,
+            text=text,
+            vector=vector,
+            document=adopting.column_of(document) if document else None,
+            only=adopting.condition_of(only) if only else None,
+        ),
+        model=model or chosen.embedder,
+        name=adopting.checked_name(name) if name else adopting.default_name(relation),
+        sample=sample,
+        min_cosine=min_cosine,
+        verify=not unverified,
+        rehearsal=dry_run,
+    )
+    with printing.Doing(f"adopting for {chosen.name}") as doing:
+        found = adopting.Adopter(
+            chosen,
+            urls,
+            adopting.url_in(from_url_env, os.environ) if from_url_env else urls.owner,
+            _command_run("adopt"),
+            source=lambda: _source(chosen),
+            spending=wiring.Spending(Prices.read(settings.prices)),
+            tell=doing.now,
+        ).adopt(wish)
+    _print_json(asdict(found)) if as_json else showing_adoption.adopted(found, chosen, wish)
+
+
 # --- plans -------------------------------------------------------------------------------------
 
 

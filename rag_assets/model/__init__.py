@@ -1,5 +1,6 @@
 """The words of the house as data: what flows from a source to a cited answer."""
 
+from rag_assets.model.adopting import Adopted, AdoptionWish, ForeignColumn, ForeignTable, LeftOut
 from rag_assets.model.alerts import Alert, AlertPhase, Urgency
 from rag_assets.model.answers import Answer, Citation, Found, Hit, QuestionTerm, SearchResult
 from rag_assets.model.corpus import (
@@ -145,6 +146,8 @@ __all__ = [
     "MOVING",
     "NO_BUCKET",
     "RULES",
+    "Adopted",
+    "AdoptionWish",
     "Alert",
     "AlertPhase",
     "AlertSettings",
@@ -187,6 +190,8 @@ __all__ = [
     "Feedback",
     "Finding",
     "Forecast",
+    "ForeignColumn",
+    "ForeignTable",
     "Found",
     "FreshnessSettings",
     "GateCase",
@@ -207,6 +212,7 @@ __all__ = [
     "Judging",
     "KnownModel",
     "KnownVerdict",
+    "LeftOut",
     "LocalFilesSettings",
     "LostRows",
     "Mark",

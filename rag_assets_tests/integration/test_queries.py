@@ -18,6 +18,9 @@ ADAPTERS = Path(queries.__file__).parents[1]
 FILES = sorted((queries.sql_folder() / "queries").glob("*.sql"))
 NAMED = [(file.stem, name) for file in FILES for name in queries.load(file.stem)]
 UTILITY = {
+    ("adopting", "copy_found"),
+    ("adopting", "make_found"),
+    ("adopting", "only_read"),
     ("backups", "before_restore"),
     ("chunks", "copy_chunks"),
     ("collecting", "vacuum"),
@@ -50,8 +53,15 @@ FILLED_IN = {
     "{other}": "index_1",
     "{bits}": "64",
     "{kilobytes}": "1024",
+    "{id}": "doc_id",
+    "{text}": "title",
+    "{vector}": "acl",
+    "{document}": "uri",
+    "{table}": "documents",
+    "{wanted}": "true",
+    "{found}": "(SELECT *, text_hash AS vector FROM chunks) f",
 }
-"""What stands for a stage's rows, and for what a user asks of them."""
+"""What stands for a stage's rows, for what a user asks of them, and for a table of somebody else."""
 
 PLANNED = [each for each in NAMED if each not in UTILITY]
 

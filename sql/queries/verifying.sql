@@ -56,10 +56,11 @@ ORDER BY subject;
 
 -- name: chunks
 -- As many as were cut, each where it says, each under the hash of what a model is given of it, in
--- the order of the text, with no word between them.
+-- the order of the text, with no word between them. (Adopted ones may overlap, and leave out headings.)
 SELECT DISTINCT encode(s.content_hash, 'hex') AS subject
 FROM chunk_sets s
 JOIN document_texts t ON t.content_hash = s.content_hash AND t.parser = s.parser
+CROSS JOIN LATERAL (SELECT starts_with(s.chunker, 'adopted@') AS adopted) a
 CROSS JOIN LATERAL (
     SELECT count(*) AS found, coalesce(max(ord) + 1, 0) AS ords, coalesce(max(end_char), 0) AS ends,
            coalesce(bool_or(
@@ -68,17 +69,19 @@ CROSS JOIN LATERAL (
                    CASE WHEN cardinality(heading_path) > 0
                         THEN array_to_string(heading_path, ' > ') || chr(10) ELSE '' END || c.text,
                    'UTF8'))
-               OR start_char < before
-               OR substr(t.text, before + 1, greatest(start_char - before, 0)) ~ '[[:alnum:]]'
+               OR start_char < CASE WHEN a.adopted THEN began ELSE before END
+               OR NOT a.adopted
+                  AND substr(t.text, before + 1, greatest(start_char - before, 0)) ~ '[[:alnum:]]'
            ), false) AS wrong
-    FROM (SELECT *, lag(end_char, 1, 0) OVER (ORDER BY ord) AS before FROM chunks
+    FROM (SELECT *, lag(end_char, 1, 0) OVER (ORDER BY ord) AS before,
+                 lag(start_char, 1, 0) OVER (ORDER BY ord) AS began FROM chunks
           WHERE content_hash = s.content_hash AND parser = s.parser AND chunker = s.chunker) c) f
 WHERE s.content_hash IN (
     SELECT content_hash FROM documents WHERE corpus = %(corpus)s
     UNION SELECT content_hash FROM document_versions WHERE corpus = %(corpus)s)
   AND NOT encode(s.content_hash, 'hex') = ANY (%(damaged)s)
   AND (f.found <> s.chunks OR f.ords <> s.chunks OR f.wrong
-       OR substr(t.text, f.ends + 1) ~ '[[:alnum:]]')
+       OR NOT a.adopted AND substr(t.text, f.ends + 1) ~ '[[:alnum:]]')
 ORDER BY subject;
 
 -- name: missing_chunks

@@ -61,9 +61,7 @@ class PostgresChunks:
         if not sets:
             return 0
         with connect(self._url) as connection, connection.transaction():
-            marked = _mark(connection, sets, run)
-            new = [each for each in sets if _key(each) in marked]
-            _copy(connection, new)
+            new = write_chunk_sets(connection, sets, run)
         return sum(len(each.chunks) for each in new)
 
     def documents_with(
@@ -118,6 +116,16 @@ def which_rows(generation: Generation, buckets: Sequence[int] = ()) -> dict[str,
 def which_written(written: Written) -> dict[str, Any]:
     runs = None if written.by_runs is None else list(written.by_runs)
     return {"runs": runs, "within": written.within}
+
+
+def write_chunk_sets(
+    connection: "Connection", sets: Sequence[ChunkSet], run: RunIdentity
+) -> list[ChunkSet]:
+    """In the transaction of whoever calls; returns those that nobody had written."""
+    marked = _mark(connection, sets, run)
+    new = [each for each in sets if _key(each) in marked]
+    _copy(connection, new)
+    return new
 
 
 def _mark(
