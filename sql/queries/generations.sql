@@ -29,9 +29,10 @@ SELECT create_generation(%(corpus)s, %(fingerprint)s, %(parser)s, %(chunker)s, %
                          %(dimensions)s, %(kind)s, %(m)s, %(ef_construction)s, %(lists)s) AS generation;
 
 -- name: stop_indexing
--- Its vector index may take long to build, and keeps its tables until then.
+-- Its vector index may take long to build, and so may the key of its postings, which comes first;
+-- both keep its tables until then.
 SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index
-WHERE relid = to_regclass('index_' || %(generation)s);
+WHERE relid IN (to_regclass('index_' || %(generation)s), to_regclass('postings_' || %(generation)s));
 
 -- name: end
 -- Drops the tables of a generation that nobody reads.
