@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.generations import Ended, Unfinished
+from rag_assets.adapters.postgres.index import Merged
 from rag_assets.errors import DatabaseError, NotReadyError
 from rag_assets.indexing.chunking import cut
 from rag_assets.indexing.embedding import TURN, Embedded, embed_in_turns
@@ -41,8 +42,8 @@ class Built:
     embedded: Embedded = field(default_factory=Embedded)
     documents: int = 0
     """Written into the index, or taken out."""
-    loaded: Mapping[int, int] = field(default_factory=dict)
-    """Bucket to how many documents are in it now."""
+    loaded: Mapping[int, Merged] = field(default_factory=dict)
+    """Bucket to what is in it now."""
     left: Unfinished = field(default_factory=lambda: Unfinished(0, 0))
     ended: Ended | None = None
     """How somebody has ended it meanwhile."""
@@ -175,7 +176,7 @@ class Builder:
             built = replace(
                 built,
                 documents=built.documents + sum(each.changed for each in merged.values()),
-                loaded={bucket: each.documents for bucket, each in merged.items()},
+                loaded=merged,
                 left=stores.generations.unfinished(generation),
             )
         return replace(built, ended=end.how)

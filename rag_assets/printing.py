@@ -18,6 +18,7 @@ from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.scoring import METRICS
 from rag_assets.installation import AlertTried, CorpusStanding, Standing, Upkeep, Verified
 from rag_assets.model import (
+    LIVING,
     MOVING,
     Answer,
     ChunkOrigin,
@@ -306,10 +307,17 @@ def _builds(found: CorpusStanding) -> None:
         if each.state == GenerationState.BUILDING and found.published_generation is not None:
             loaded = f"{each.documents} of {found.documents} documents are in it"
             _odd(f"generation {each.generation} is being built: {loaded}")
-        if each.held:
+        if each.held and not _has_index(each.fingerprint, found):
             again = f"`rag-assets materialize {found.corpus}` begins it again"
             how = "failed" if each.state == GenerationState.FAILED else "was cancelled"
             _odd(f"generation {each.generation} {how}: {each.ended_reason}; {again}")
+
+
+def _has_index(fingerprint: str, found: CorpusStanding) -> bool:
+    """Whether another generation of the same settings lives."""
+    return any(
+        each.fingerprint == fingerprint and each.state in LIVING for each in found.generations
+    )
 
 
 def _waits(longest: Wait, waiting: int) -> str:

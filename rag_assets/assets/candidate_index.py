@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 
 from rag_assets import wiring
+from rag_assets.adapters.postgres.index import Merged
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.assets.reporting import (
+    ROWS,
     asked_of_models,
     cost_of_run,
     judged_in_run,
@@ -61,9 +63,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
             return dg.MaterializeResult(metadata=_nothing(builder))
         until = window.ends_at(time.now()) or time.now() if window else None
         built = builder.build(generation, buckets, run=run_of(context.run.run_id), until=until)
-        report(
-            context, corpus, {each: {"documents": built.loaded.get(each, 0)} for each in buckets}
-        )
+        report(context, corpus, {bucket: _row(each) for bucket, each in built.loaded.items()})
         costs = builder.stores.provenance.costs(corpus.name, context.run.run_id)
         return dg.MaterializeResult(
             metadata={
@@ -79,6 +79,10 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         )
 
     return candidate_index
+
+
+def _row(merged: Merged) -> dict[str, int]:
+    return {ROWS: merged.chunks, "documents": merged.documents, "waiting": merged.waiting}
 
 
 def _nothing(builder: Builder) -> dict[str, Any]:

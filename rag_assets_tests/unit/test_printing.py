@@ -315,7 +315,13 @@ def test_the_status_says_how_far_a_build_is_or_why_there_is_none(
 ) -> None:
     (house,) = standing().corpora
     other = replace(
-        RECORD, generation=2, state=state, documents=5, held=held, ended_reason="no luck"
+        RECORD,
+        fingerprint="another",
+        generation=2,
+        state=state,
+        documents=5,
+        held=held,
+        ended_reason="no luck",
     )
 
     printing.standing(standing(corpora=[replace(house, generations=[RECORD, other])]))
