@@ -190,9 +190,10 @@ WHERE generation = %(generation)s AND state = 'candidate' AND published_at IS NO
 RETURNING generation;
 
 -- name: rollback_target
--- The generation that was published before this one and still lives.
+-- The generation that was published before this one and still lives; none that was gone back from,
+-- so that whoever goes back twice does not go forward.
 SELECT generation FROM generations
-WHERE corpus = %(corpus)s AND state = 'retired' AND published_at IS NOT NULL
+WHERE corpus = %(corpus)s AND state = 'retired' AND published_at IS NOT NULL AND NOT rolled_back
 ORDER BY retired_at DESC LIMIT 1;
 
 -- name: expired

@@ -241,7 +241,8 @@ class PostgresGenerations:
             if row is None:
                 raise NotReadyError(
                     f"Corpus {corpus!r} has no earlier generation to go back to: only one was ever"
-                    " published, or the earlier ones have been dropped."
+                    " published, or the earlier ones have been dropped. To go forward again, publish"
+                    f" by number: `rag-assets publish {corpus} --generation N`."
                 )
             return _numbered(living(connection, corpus), corpus, row["generation"])
 

@@ -14,7 +14,7 @@ from rag_assets.model import (
     IndexForecast,
     PartChange,
 )
-from rag_assets.printing import Piece, say
+from rag_assets.printing.shape import Piece, say
 
 NAMED = 3
 """How many documents of a kind are shown; `--json` has more."""

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from rag_assets.adapters.postgres.evaluations import Decision
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.model import Difference, GenerationDiff, Publication, QuestionChange, Verdict
-from rag_assets.printing import Piece, in_order, say
+from rag_assets.printing.scoring import in_order
+from rag_assets.printing.shape import Piece, say
 
 SHOWN = 10
 """How many questions, documents or publications are shown; `--json` has all."""

@@ -1,7 +1,7 @@
 """What commands show of an adoption."""
 
 from rag_assets.model import Adopted, AdoptionWish, Corpus
-from rag_assets.printing import say
+from rag_assets.printing.shape import say
 
 
 def adopted(found: Adopted, corpus: Corpus, wish: AdoptionWish) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rag_assets import showing
 from rag_assets.adapters.postgres.evaluations import Decision
 from rag_assets.adapters.postgres.generations import GenerationRecord
 from rag_assets.model import (
@@ -17,6 +16,7 @@ from rag_assets.model import (
     QuestionChange,
     Verdict,
 )
+from rag_assets.printing import comparisons
 
 Capture = pytest.CaptureFixture[str]
 MARKUP = "[bold]not ours[/bold]"
@@ -46,7 +46,7 @@ def test_metrics_stand_side_by_side_with_how_sure_their_difference_is(
 ) -> None:
     better = replace(WORSE, metric="mrr@10", low=0.1, high=0.3, after=1.0, better=("a",), worse=())
     chance = replace(WORSE, metric="recall@5", low=-0.1, high=0.3)
-    showing.comparison([WORSE, better, chance], gate=GATE, before=1, after=12)
+    comparisons.comparison([WORSE, better, chance], gate=GATE, before=1, after=12)
     header, *lines = shown().splitlines()
     assert header.split() == [
         "metric",
@@ -68,13 +68,13 @@ def test_metrics_stand_side_by_side_with_how_sure_their_difference_is(
 
 
 def test_nothing_compared_shows_no_empty_table(shown: Callable[[], str]) -> None:
-    showing.comparison([], gate=GATE, before=1, after=2)
-    showing.questions([], gate=GATE, first={})
+    comparisons.comparison([], gate=GATE, before=1, after=2)
+    comparisons.questions([], gate=GATE, first={})
     assert shown() == ""
 
 
 def test_a_verdict_gives_its_reasons_and_what_weakens_them(shown: Callable[[], str]) -> None:
-    showing.verdict(Verdict(accepted=False, reasons=(f"worse: {MARKUP}",), warnings=("Few.",)))
+    comparisons.verdict(Verdict(accepted=False, reasons=(f"worse: {MARKUP}",), warnings=("Few.",)))
     assert shown() == f"refused\n  worse: {MARKUP}\n  ! Few.\n"
 
 
@@ -85,7 +85,7 @@ def test_a_question_that_changed_is_shown_with_its_words_and_what_was_found_firs
         "roof", "What covers it?", {"ndcg@10": 1.0}, {"ndcg@10": 0.0, "answer_span_hit@5": 0.0}
     )
     others = [replace(fell, question_id=f"q{n}", after={"ndcg@10": 2.0}) for n in range(12)]
-    showing.questions([fell, *others], gate=GATE, first={"roof": ("roof.md#0", "")})
+    comparisons.questions([fell, *others], gate=GATE, first={"roof": ("roof.md#0", "")})
     text = shown()
     assert "(1 fell, 12 rose)" in text
     assert (
@@ -106,7 +106,7 @@ def test_the_past_says_who_published_what_and_why_and_how_others_ended(
         3, "failed", "f", "p", "c", "e", 8, AT, None, None, 0, 0, ended_at=AT, ended_reason="why"
     )
     decision = Decision(3, 1, False, ("ndcg@10 fell",), (), "run-4", AT)
-    showing.history("house", [back, forced, first], [record], [decision])
+    comparisons.history("house", [back, forced, first], [record], [decision])
     text = shown()
     assert "2026-03-01 14:00 to now  generation 1 instead of 2  rolled back\n" in text
     assert "2026-03-01 13:00 to 2026-03-01 14:00  generation 2 instead of 1  forced\n" in text
@@ -116,7 +116,7 @@ def test_the_past_says_who_published_what_and_why_and_how_others_ended(
 
 
 def test_nothing_published_is_said(shown: Callable[[], str]) -> None:
-    showing.history("house", [], [], [])
+    comparisons.history("house", [], [], [])
     assert "no generation has been published yet" in shown()
 
 
@@ -135,7 +135,7 @@ def test_a_diff_goes_from_the_recipe_to_the_chunks(shown: Callable[[], str]) -> 
         removed=("old.md",),
         chunks=(ChunksOfDocument("roof.md", 3, 7, 1),),
     )
-    showing.diff(found, before=1, after=2, recipe={"chunker": ("a", "b")})
+    comparisons.diff(found, before=1, after=2, recipe={"chunker": ("a", "b")})
     text = shown()
     assert "  chunker: a → b\n" in text
     assert "documents  30 → 31: 12 added, 11 removed, 0 with another content\n" in text
@@ -146,6 +146,6 @@ def test_a_diff_goes_from_the_recipe_to_the_chunks(shown: Callable[[], str]) -> 
 
 def test_the_same_recipe_is_said(shown: Callable[[], str]) -> None:
     nothing = GenerationDiff(1, 1, 0, 0, 0, 1, 1, 1, 0, (), (), ())
-    showing.diff(nothing, before=1, after=2, recipe={})
+    comparisons.diff(nothing, before=1, after=2, recipe={})
     assert "  the same recipe\n" in shown()
     assert nothing.nothing

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import pytest
 
-from rag_assets import showing_plans
 from rag_assets.model import (
     BuildForecast,
     CostLine,
@@ -18,6 +17,7 @@ from rag_assets.model import (
     PartChange,
     UnitPrice,
 )
+from rag_assets.printing import plans
 
 SMALL = "openai:text-embedding-3-small/1536/plain@1"
 CHUNKER = PartChange("chunker", "markdown@1:400-1200", "markdown@1:200-800")
@@ -44,7 +44,7 @@ PLAN = Forecast(
 
 
 def shown(plan: Forecast, capsys: pytest.CaptureFixture[str]) -> str:
-    showing_plans.plan(plan)
+    plans.plan(plan)
     return capsys.readouterr().out
 
 
@@ -100,9 +100,9 @@ def test_a_build_that_was_ended_goes_on_or_comes_back_is_told_as_such(
 def test_a_plan_above_the_limit_is_told_before_it_is_begun(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    showing_plans.above_the_limit(PLAN, Decimal("0.00001"))
+    plans.above_the_limit(PLAN, Decimal("0.00001"))
     assert "it will stop on its way" in capsys.readouterr().out
-    showing_plans.above_the_limit(PLAN, Decimal(1))
+    plans.above_the_limit(PLAN, Decimal(1))
     assert capsys.readouterr().out == ""
 
 
@@ -120,7 +120,7 @@ def test_an_explanation_names_the_part_and_what_it_means(
         held="failed: no quota",
         waits=("2 documents that could not be processed",),
     )
-    showing_plans.explanation(why)
+    plans.explanation(why)
     out = capsys.readouterr().out
     assert "generation 3, which is read, is of other settings than today's." in out
     assert "Stored texts are cut anew." in out
@@ -136,11 +136,11 @@ def test_costs_are_added_up_and_what_had_no_price_is_named(
         "handbook", "run-1", 3, 40, 5000, Decimal("0.0001"), 0, (Decimal("0.02"),), day, day
     )
     unpriced = replace(line, of="run-2", usd=None, tokens_unpriced=5000, unit_prices=())
-    showing_plans.costs([line, unpriced], "run")
+    plans.costs([line, unpriced], "run")
     out = capsys.readouterr().out
     assert "In all 10,000 tokens, $0.0001." in out
     assert "Of 5,000 tokens the price was not known" in out
-    showing_plans.spent(PLAN, [line])
+    plans.spent(PLAN, [line])
     out = capsys.readouterr().out
     assert [each.split() for each in out.splitlines()[1:]] == [
         ["planned", "13", "2,816", "$0.000057"],

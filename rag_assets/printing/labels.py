@@ -9,7 +9,7 @@ from rag_assets.evaluation.golden_set.checking import Checked, Resolution, Stale
 from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.mining import Mined
 from rag_assets.model import Feedback
-from rag_assets.printing import say
+from rag_assets.printing.shape import say
 
 FEW, MANY = 60, 100
 
