@@ -241,8 +241,8 @@ class PostgresGenerations:
             if row is None:
                 raise NotReadyError(
                     f"Corpus {corpus!r} has no earlier generation to go back to: only one was ever"
-                    " published, or the earlier ones have been dropped. To go forward again, publish"
-                    f" by number: `rag-assets publish {corpus} --generation N`."
+                    " published, or the earlier ones have been dropped. `rag-assets publish"
+                    f" {corpus} --generation N` goes forward again."
                 )
             return _numbered(living(connection, corpus), corpus, row["generation"])
 
