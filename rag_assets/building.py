@@ -205,7 +205,7 @@ class Builder:
         try:
             yield end
         except (DatabaseError, NotReadyError):
-            end.how = generations.ended(built.generation)
+            end.how = generations.ended(built.generation, for_sure=True)
             if end.how is None:
                 raise
         else:

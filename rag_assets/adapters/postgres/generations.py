@@ -155,9 +155,14 @@ class PostgresGenerations:
                 _end(connection, generation.number, GenerationState.FAILED, reason, held=True)
             return still
 
-    def ended(self, generation: Generation) -> Ended | None:
-        """How and why a generation has ended; None while it lives."""
-        with connect(self._url) as connection:
+    def ended(self, generation: Generation, *, for_sure: bool = False) -> Ended | None:
+        """How and why a generation has ended; None while it lives.
+
+        `for_sure` waits for whoever is about to end it, and has stopped our work already.
+        """
+        with connect(self._url) as connection, connection.transaction():
+            if for_sure:
+                connection.execute(_query("one_at_a_time"), {"corpus": generation.corpus})
             which = {"generation": generation.number}
             return _ended(connection.execute(_query("ended"), which).fetchone())
 
