@@ -1,6 +1,6 @@
 """Two generations on the same questions: what changed, how surely, and whether it may pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import NormalDist, stdev
 
 from rag_assets.errors import NotReadyError
@@ -16,10 +16,17 @@ NOTICEABLE = 1e-9
 
 
 def judged(after: Scores, *, before: Scores | None, settings: EvaluationSettings) -> Verdict:
-    """Refused when it is worse by more than the tolerance, surely worse, or below a floor."""
+    """Refused when it is worse by more than the tolerance, surely worse, or below a floor.
+
+    Also where somebody has written questions and none of them measures anything.
+    """
     differences = compared(before, after, confidence=settings.confidence) if before else ()
     gated = [each for each in differences if each.metric in settings.gate]
-    against = [*_below_floors(after, settings), *_losses(gated, settings)]
+    against = [
+        *_unmeasured(after, gated if before else set(settings.gate) & set(after.means), settings),
+        *_below_floors(after, settings),
+        *_losses(gated, settings),
+    ]
     for_it = [f"{each}." for each in gated]
     return Verdict(
         not against,
@@ -35,6 +42,24 @@ def _unjudged(after: Scores, before: Scores | None) -> str:
     if before is not None:
         return "No question measures what the gate goes by in both generations."
     return "There is no published generation besides it to compare with."
+
+
+def _unmeasured(
+    after: Scores, measured: Collection[object], settings: EvaluationSettings
+) -> Iterator[str]:
+    """Nothing speaks against what nobody has looked at; questions made offline may be too few."""
+    if after.generated:
+        return
+    if not after.questions:
+        yield (
+            f"No question of the golden set {after.golden_set} was scored, so nothing says that it"
+            " is good enough. `rag-assets golden check` shows what is to be mended."
+        )
+    elif settings.gate and not measured:
+        yield (
+            f"No question of the golden set {after.golden_set} measures what the gate goes by:"
+            f" {', '.join(settings.gate)}. Add questions that the documents answer."
+        )
 
 
 def compared(

@@ -60,7 +60,7 @@ def test_the_first_generation_passes_with_nothing_to_compare_with() -> None:
 
 
 def test_documents_too_short_for_questions_pass_unless_a_floor_is_asked_for() -> None:
-    nothing = scores()
+    nothing = scores(golden_set="generated@1")
     verdict = judged(nothing, before=nothing, settings=SETTINGS)
     assert verdict.accepted
     assert verdict.reasons == (
@@ -68,6 +68,23 @@ def test_documents_too_short_for_questions_pass_unless_a_floor_is_asked_for() ->
     )
     floors = EvaluationSettings(floors={"mrr@10": 0.1})
     assert not judged(nothing, before=None, settings=floors).accepted
+
+
+def test_a_golden_set_that_measures_nothing_lets_nothing_pass() -> None:
+    verdict = judged(scores(), before=scores(), settings=SETTINGS)
+    assert not verdict.accepted
+    assert "No question of the golden set golden@1 was scored" in verdict.reasons[0]
+    assert not judged(scores(), before=None, settings=SETTINGS).accepted
+
+
+def test_a_golden_set_without_a_question_for_the_gate_lets_nothing_pass() -> None:
+    refusals = Scores(1, "golden@1", (QuestionScore("a", {"refusal_correct": 1.0}),))
+    for before in (None, refusals, scores(0.5)):
+        verdict = judged(refusals, before=before, settings=SETTINGS)
+        assert not verdict.accepted
+        assert "measures what the gate goes by: ndcg@10" in verdict.reasons[0]
+    nothing_asked = EvaluationSettings(gate=())
+    assert judged(refusals, before=refusals, settings=nothing_asked).accepted
 
 
 def test_equal_scores_pass_and_the_reason_gives_the_figures() -> None:
@@ -148,7 +165,8 @@ def test_which_metrics_refuse_is_a_setting() -> None:
     assert judged(both(0.9, 0.5), before=both(0.5, 0.9), settings=only).accepted
     other = EvaluationSettings(gate=("precision@5",))
     verdict = judged(both(0.9, 0.5), before=both(0.5, 0.9), settings=other)
-    assert verdict.reasons == ("No question measures what the gate goes by in both generations.",)
+    assert not verdict.accepted
+    assert "measures what the gate goes by: precision@5" in verdict.reasons[0]
 
 
 def test_too_few_questions_and_what_they_cannot_show_are_warned_of() -> None:

@@ -208,3 +208,46 @@ def test_a_broken_line_in_a_folder_is_a_clear_error(beir: Path) -> None:
     (beir / "queries.jsonl").write_text("{not json")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_golden_set(beir)
+
+
+def test_a_folder_without_a_question_or_with_an_id_twice_is_refused(beir: Path) -> None:
+    row = json.dumps({"_id": 1, "text": "What is lift?"})
+    for content, message in (("\n", "no question in it"), (f"{row}\n{row}", "ids stand twice: 1")):
+        (beir / "queries.jsonl").write_text(content)
+        with pytest.raises(ConfigurationError, match=message):
+            read_golden_set(beir)
+
+
+def test_everything_wrong_with_a_folder_is_named_at_once_by_file_and_line(beir: Path) -> None:
+    (beir / "queries.jsonl").write_text('{"text": "a"}\n\n[1]\n{"_id": "1", "text": ""}\n{no')
+    (beir / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\td7\n1\td7\tgood\n")
+    answer = {"query_id": "1", "doc_id": "d7", "answers": [{"text": "x", "start": 0}]}
+    (beir / "answers.jsonl").write_text(json.dumps(answer))
+    with pytest.raises(ConfigurationError) as caught:
+        read_golden_set(beir)
+    expected = [
+        "qrels.tsv, line 2: write question",
+        "qrels.tsv, line 3: write question",
+        "answers.jsonl, line 1: answers.0.end: Field required",
+        "queries.jsonl, line 1: _id: Field required",
+        "queries.jsonl, line 3: write an object",
+        "queries.jsonl, line 4: text: String should have at least 1 character",
+        "queries.jsonl, line 5: Expecting property name",
+    ]
+    found = str(caught.value).splitlines()[1:]
+    assert len(found) == len(expected)
+    for line, each in zip(found, expected, strict=True):
+        assert line.startswith(f"- {each}")
+
+
+def test_judgements_without_a_header_are_all_read(beir: Path) -> None:
+    (beir / "qrels.tsv").write_text("1\td7\t1\n2\td8\t1\n")
+    lift, drag = read_golden_set(beir).questions
+    assert [label.doc_id for each in (lift, drag) for label in each.labels] == ["d7", "d8"]
+
+
+def test_a_file_named_like_the_questions_nobody_has_written_is_not_taken_for_them(
+    beir: Path,
+) -> None:
+    renamed = beir.rename(beir.parent / "generated")
+    assert not read_golden_set(renamed).identity.startswith("generated@")

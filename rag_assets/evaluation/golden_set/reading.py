@@ -1,5 +1,7 @@
 """Reads a golden set, whichever layout it has."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -10,6 +12,7 @@ from rag_assets.evaluation.golden_set.labels import LabelledQuestion
 from rag_assets.evaluation.golden_set.sets import GoldenSet
 from rag_assets.evaluation.golden_set.tables import can_read, read_table
 from rag_assets.evaluation.golden_set.yaml_file import read_yaml
+from rag_assets.model import GENERATED
 
 
 def read_golden_set(path: Path) -> GoldenSet:
@@ -27,10 +30,23 @@ def read_golden_set(path: Path) -> GoldenSet:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"The golden set {path} cannot be read: {error}") from error
-    return GoldenSet(path.name, questions)
+    _refuse_incomplete(path, questions)
+    name = f"{path.name}/" if path.name == GENERATED else path.name  # nobody has written that one
+    return GoldenSet(name, questions)
+
+
+def _refuse_incomplete(path: Path, questions: Sequence[LabelledQuestion]) -> None:
+    """Of no question nothing can be measured, and of two with one id only one would be kept."""
+    times = Counter(each.id for each in questions)
+    if twice := sorted(each for each, number in times.items() if number > 1):
+        raise ConfigurationError(
+            f"The golden set {path} is not valid: these ids stand twice: {', '.join(twice)}."
+        )
+    if not questions:
+        raise ConfigurationError(f"The golden set {path} is not valid: there is no question in it.")
 
 
 def _read(path: Path) -> tuple[LabelledQuestion, ...]:
     if path.is_dir():
-        return tuple(read_folder(path))
+        return read_folder(path)
     return read_table(path) if can_read(path) else read_yaml(path)

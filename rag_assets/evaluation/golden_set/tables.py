@@ -46,8 +46,6 @@ def read_table(path: Path) -> tuple[LabelledQuestion, ...]:
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise ConfigurationError(f"{path} cannot be imported:\n{listed}")
-    if not found:
-        raise ConfigurationError(f"There is no question in {path}.")
     return tuple(found.values())
 
 

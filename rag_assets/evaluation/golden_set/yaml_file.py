@@ -1,7 +1,6 @@
 """The YAML file: what people write, and what other layouts are turned into."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -53,18 +52,6 @@ class Question(_Strict):
 
 class _File(_Strict):
     questions: tuple[Question, ...]
-
-    @model_validator(mode="after")
-    def _ids_are_unique(self) -> Self:
-        if twice := standing_twice(question.id for question in self.questions):
-            raise ValueError(f"these ids stand twice: {', '.join(twice)}")
-        if not self.questions:
-            raise ValueError("there is no question in it")
-        return self
-
-
-def standing_twice(ids: Iterable[str]) -> list[str]:
-    return sorted(each for each, times in Counter(ids).items() if times > 1)
 
 
 def read_yaml(path: Path) -> tuple[LabelledQuestion, ...]:
