@@ -17,7 +17,7 @@ from rag_assets.adapters.home_folder import HomeFolder
 from rag_assets.components.corpus import PLATFORM, corpus_definitions
 from rag_assets.errors import ServerError
 from rag_assets.model import Corpus, bucket_key
-from rag_assets.resources import MAX_USD_TAG, RECIPE_TAG, WAIT_TAG
+from rag_assets.resources import MAX_USD_TAG, RECIPE_TAG, WAIT_TAG, budget_of
 
 PROCESS = "rag_assets/process"
 """The tag of a run that names the process which does it."""
@@ -69,6 +69,8 @@ class RunReport:
     """Why some generations were left as they are, though the run went on."""
     spent_usd: float = 0.0
     """What counts against the limit of the run, if it has one."""
+    unanswered_usd: float = 0.0
+    """What of that is for requests that were never answered: no ledger has it."""
 
     @property
     def failed_checks(self) -> list[CheckDone]:
@@ -92,6 +94,7 @@ class RunReport:
             run_ids=[*self.run_ids, *later.run_ids],
             waits=[*self.waits, *later.waits],
             spent_usd=self.spent_usd + later.spent_usd,
+            unanswered_usd=self.unanswered_usd + later.unanswered_usd,
         )
 
     @property
@@ -158,6 +161,9 @@ def _run(
     )
     follower.report.run_id = result.run_id
     follower.report.run_ids.append(result.run_id)
+    if (budget := budget_of(result.run_id)) is not None:
+        follower.report.spent_usd = float(budget.spent)
+        follower.report.unanswered_usd = float(budget.unanswered)
     return follower.report
 
 
@@ -213,7 +219,7 @@ class _Follower(logging.Handler):
         values: dict[str, Any] = {
             name: value.value for name, value in materialization.metadata.items()
         }
-        self._told_of_money(asset, values)
+        self._told_of_waits(values)
         rows = values.get("dagster/partition_row_count", values.get("dagster/row_count", 0))
         self._rows[asset] = self._rows.get(asset, 0) + int(rows)
         self.report.scores |= {
@@ -228,10 +234,8 @@ class _Follower(logging.Handler):
             if name.startswith("run/")
         }
 
-    def _told_of_money(self, asset: str, values: Mapping[str, Any]) -> None:
-        """In a range each bucket tells the totals of the run, which count once."""
-        if asset not in self._did:
-            self.report.spent_usd += float(values.get("spent_usd", 0))
+    def _told_of_waits(self, values: Mapping[str, Any]) -> None:
+        """In a range each bucket tells those of the run, which count once."""
         waits = (str(value) for name, value in values.items() if name.endswith("_waits"))
         self.report.waits += [each for each in waits if each not in self.report.waits]
 

@@ -1,6 +1,6 @@
 """What Dagster hands to assets and checks: a thin resource over the wiring, and their names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Self
@@ -31,6 +31,9 @@ RECIPE_TAG = "rag_assets/recipe"
 NIGHTLY_KEY = "rag_assets/nightly"
 """In the metadata of a check that is too dear for each run."""
 
+_BUDGETS: dict[str, Budget] = {}
+"""Of runs in this process, by their id: requests that were never answered stand nowhere else."""
+
 
 class Platform(dg.ConfigurableResource[Any]):
     """The database of this installation: the embedded server, or the one the environment names."""
@@ -57,16 +60,24 @@ class Platform(dg.ConfigurableResource[Any]):
         """The queue that tells of the source's changes, where the corpus names one."""
         return wiring.changes_of(corpus)
 
-    def spending(self, tags: Mapping[str, str]) -> wiring.Spending:
-        """What models cost, and what a run with these tags may spend."""
-        limit = tags.get(MAX_USD_TAG)
-        return wiring.Spending(
-            Prices.read(Settings.from_environment().prices),
-            None if limit is None else Budget(Decimal(limit)),
-        )
+    def spending(self, corpus: Corpus, run: dg.DagsterRun | None = None) -> wiring.Spending:
+        """What models cost, and what a run may spend."""
+        budget = None if run is None else self._budget(corpus, run)
+        return wiring.Spending(Prices.read(Settings.from_environment().prices), budget)
 
-    def builder(self, corpus: Corpus, tags: Mapping[str, str] | None = None) -> Builder:
-        return Builder(corpus, self.urls, spending=self.spending(tags or {}))
+    def _budget(self, corpus: Corpus, run: dg.DagsterRun) -> Budget | None:
+        """One for a whole run: a step that is tried again has what is left, and not all anew."""
+        limit = run.tags.get(MAX_USD_TAG)
+        if limit is None:
+            return None
+        if run.run_id not in _BUDGETS:
+            paid = self.stores().provenance.costs(corpus.name, run.run_id)  # by another process
+            spent = sum((each.usd for each in paid if each.usd is not None), Decimal())
+            _BUDGETS.setdefault(run.run_id, Budget(Decimal(limit), spent=spent))
+        return _BUDGETS[run.run_id]
+
+    def builder(self, corpus: Corpus, run: dg.DagsterRun | None = None) -> Builder:
+        return Builder(corpus, self.urls, spending=self.spending(corpus, run))
 
     def publisher(self, corpus: Corpus) -> Publisher:
         return Publisher(corpus, self.urls, Settings.from_environment().home)
@@ -85,6 +96,11 @@ def _new_s3_client(settings: S3Settings) -> Any:
         profile_name=settings.profile,
         max_attempts=wiring.S3_RETRIES,  # it says otherwise, but botocore counts so
     ).get_client()
+
+
+def budget_of(run_id: str) -> Budget | None:
+    """What a run of this process has spent; None where it has no limit, or has asked no model."""
+    return _BUDGETS.get(run_id)
 
 
 def run_of(run_id: str) -> RunIdentity:

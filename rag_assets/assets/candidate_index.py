@@ -57,7 +57,7 @@ def build(corpus: Corpus, *, clock: Clock | None = None) -> dg.AssetsDefinition:
         or whose hours are over, is gone on with. When it is complete it is a candidate: scored,
         judged, and published if it is not worse.
         """
-        builder, buckets = platform.builder(corpus, context.run.tags), buckets_in(context)
+        builder, buckets = platform.builder(corpus, context.run), buckets_in(context)
         generation = builder.begun(by_hand=REPAIR_TAG not in context.run.tags)
         if generation is None:
             return dg.MaterializeResult(metadata=_nothing(builder))

@@ -57,7 +57,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         generations = current_generations(corpus, stores)
         made = [each for each in generations if wiring.can_still_make(each, corpus)]
         did, failures = Embedded(), dict[int, RagAssetsError]()
-        spending = platform.spending(context.run.tags)
+        spending = platform.spending(corpus, context.run)
         for generation in made:
             try:
                 how = (generation, corpus, platform.urls, spending)

@@ -73,7 +73,11 @@ def kept_to(budget: Budget | None) -> dict[str, float]:
     """The limit of the run and what of it is spent, where it has one."""
     if budget is None:
         return {}
-    return {"limit_usd": float(budget.limit), "spent_usd": float(budget.spent)}
+    return {
+        "limit_usd": float(budget.limit),
+        "spent_usd": float(budget.spent),
+        "unanswered_usd": float(budget.unanswered),
+    }
 
 
 def _line(cost: ModelCost) -> dict[str, str | int | float]:

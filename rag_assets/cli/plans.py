@@ -84,6 +84,8 @@ def apply(*, corpus: str | None, max_cost: Decimal | None, yes: bool, as_json: b
     else:
         printing.run_report(report, chosen.name)
         plans.spent(planned, spent)
+        if max_cost is not None:
+            plans.kept_to(max_cost, report.spent_usd, report.unanswered_usd)
     refuse_failed(report, chosen.name)
     if report.waits:
         raise RagAssetsError("\n".join(report.waits))

@@ -255,7 +255,7 @@ class PatientEmbedder:
         price = self.price
         most = usd_of(sum(map(self._count, texts)), price)
         with self._budget.reserved(most) as settle:
-            yield lambda tokens: settle(most if tokens is None else usd_of(tokens, price))
+            yield lambda tokens: settle(None if tokens is None else usd_of(tokens, price))
 
     def _answer(self, texts: Sequence[str], kind: InputKind) -> ProviderAnswer:
         answer = self._provider.request(texts, kind)

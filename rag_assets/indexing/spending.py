@@ -32,6 +32,17 @@ def in_usd(amount: Decimal) -> str:
     return f"${whole}.{cents.rstrip('0').ljust(2, '0')}"
 
 
+def in_vain(unanswered: Decimal) -> str:
+    """Names the part of a sum that nobody may have billed.
+
+    >>> in_vain(Decimal(2)), in_vain(Decimal())
+    (', of which $2.00 for requests that were never answered', '')
+    """
+    if not unanswered:
+        return ""
+    return f", of which {in_usd(unanswered)} for requests that were never answered"
+
+
 class Budget:
     """What a run may spend, shared by all that ask a model for it, from any thread.
 
@@ -39,20 +50,25 @@ class Budget:
     request waits where others might still give back enough.
     """
 
-    def __init__(self, limit: Decimal) -> None:
+    def __init__(self, limit: Decimal, *, spent: Decimal = Decimal()) -> None:
         self.limit = limit
-        self.spent = Decimal()
+        self.spent = spent
+        self.unanswered = Decimal()
+        """What of it may have been spent for nothing: nobody knows, and no ledger has it."""
         self._aside = Decimal()
         self._changed = Condition()
 
     @contextmanager
-    def reserved(self, most: Decimal) -> Iterator[Callable[[Decimal], None]]:
-        """Gives what is to be called with the price; without a call, nothing was spent."""
-        paid = Decimal()
+    def reserved(self, most: Decimal) -> Iterator[Callable[[Decimal | None], None]]:
+        """Gives what is to be called with the price; without a call, nothing was spent.
 
-        def settle(usd: Decimal) -> None:
-            nonlocal paid
-            paid = usd
+        None, where no answer came: all of it counts, for it may have been billed.
+        """
+        paid = unanswered = Decimal()
+
+        def settle(usd: Decimal | None) -> None:
+            nonlocal paid, unanswered
+            paid, unanswered = (most, most) if usd is None else (usd, Decimal())
 
         self._set_aside(most)
         try:
@@ -61,6 +77,7 @@ class Budget:
             with self._changed:
                 self._aside -= most
                 self.spent += paid
+                self.unanswered += unanswered
                 self._changed.notify_all()
 
     def _set_aside(self, most: Decimal) -> None:
@@ -73,9 +90,10 @@ class Budget:
 
     def _over(self, most: Decimal) -> BudgetSpentError:
         return BudgetSpentError(
-            f"Of the {in_usd(self.limit)} that may be spent, {in_usd(self.spent)} is; the next"
-            f" request may cost {in_usd(most)}. What was paid for is kept, and not paid again: run"
-            " `rag-assets apply` again with another --max-cost to go on."
+            f"Of the {in_usd(self.limit)} that may be spent, {in_usd(self.spent)} is"
+            f"{in_vain(self.unanswered)}; the next request may cost {in_usd(most)}. What was"
+            " paid for is kept, and not paid again: run `rag-assets apply` again with"
+            " another --max-cost to go on."
         )
 
 

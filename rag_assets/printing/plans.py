@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from rag_assets.indexing.spending import in_usd
+from rag_assets.indexing.spending import in_usd, in_vain
 from rag_assets.model import (
     BuildForecast,
     CostLine,
@@ -168,6 +168,12 @@ def spent(planned: Forecast, lines: Sequence[CostLine]) -> None:
             ("spent", f"{texts:,}", f"{tokens:,}", "unknown" if unpriced else in_usd(usd)),
         ],
     )
+
+
+def kept_to(limit: Decimal, spent_usd: float, unanswered_usd: float) -> None:
+    """What counts against the limit; the costs on record lack what was never answered."""
+    spent, unanswered = Decimal(str(spent_usd)), Decimal(str(unanswered_usd))
+    say(f"{in_usd(spent)} counts against the limit of {in_usd(limit)}{in_vain(unanswered)}.")
 
 
 def _metered(planned: Forecast) -> str:

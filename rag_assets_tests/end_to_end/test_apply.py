@@ -1,10 +1,12 @@
 """A plan is shown, applied, and stopped where the money is spent: by commands, with a real model."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from rag_assets.indexing.spending import in_usd
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.end_to_end.command_line import Project
 from rag_assets_tests.integration.flow import rows
@@ -77,6 +79,7 @@ def test_a_limit_stops_in_the_middle_and_another_apply_goes_on_without_paying_tw
     assert "it will stop on its way" in stopped.out
     spent = service.account.tokens / 1000
     assert 0.5 * limit < spent <= limit
+    assert f"{in_usd(Decimal(str(spent)))} counts against the limit" in stopped.out
     [cost] = rows(database.writer, "SELECT sum(usd) AS usd, sum(tokens) AS tokens FROM costs")
     assert (float(cost["usd"]), cost["tokens"]) == (spent, service.account.tokens)
 

@@ -1,6 +1,7 @@
 """What may pass in a moment is tried again within the run; what a person must mend is not."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import dagster as dg
@@ -17,7 +18,7 @@ from rag_assets.errors import (
     StaleRunError,
 )
 from rag_assets.model import Corpus
-from rag_assets.resources import Platform
+from rag_assets.resources import MAX_USD_TAG, Platform, budget_of
 from rag_assets.settings import DatabaseUrls
 
 
@@ -56,6 +57,40 @@ class Step:
             return dg.MaterializeResult()
 
         return dg.materialize([step], resources={"platform": PLATFORM}, raise_on_error=False)
+
+
+def test_a_limit_is_that_of_the_run_and_not_of_each_attempt(corpus: Corpus) -> None:
+    attempts: list[Decimal] = []
+
+    @corpus_asset(
+        corpus,
+        after=(),
+        kinds={"python"},
+        code_version="1",
+        columns=(),
+        in_buckets=False,
+        table="documents",
+    )
+    def step(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+        budget = platform.spending(corpus, context.run).budget
+        assert budget is not None
+        attempts.append(budget.spent)
+        with budget.reserved(Decimal(2)) as settle:
+            settle(None)
+        raise DatabaseError("It restarts.")
+
+    result = dg.materialize(
+        [step],
+        resources={"platform": PLATFORM},
+        raise_on_error=False,
+        tags={MAX_USD_TAG: "3"},
+    )
+
+    assert not result.success
+    assert attempts == [0, 2]
+    budget = budget_of(result.run_id)
+    assert budget is not None
+    assert budget.spent == budget.unanswered == 2
 
 
 @pytest.mark.parametrize("error", [DatabaseError("It restarts."), StaleRunError("Run again.")])

@@ -311,9 +311,12 @@ def test_a_request_whose_answer_never_came_counts_against_the_limit() -> None:
     how: dict[str, Any] = {"clock": StoppedClock(), "chance": random.Random(7), "budget": budget}
     price = Decimal(1_000_000)
     cut = PatientEmbedder(Cut(), **how, price=price, count=lambda _: 1)
-    with pytest.raises(BudgetSpentError):
+    with pytest.raises(
+        BudgetSpentError, match=r"\$8.00 is, of which \$4.00 for requests that were"
+    ):
         embed(GENERATION, [0], embedder=cut, store=store, letters=store, run=RUN)
     assert (store.paid.texts, budget.spent) == (4, Decimal(8)), "four may be billed in vain"
+    assert budget.unanswered == 4
     assert store.paid.requests == 2
 
 

@@ -146,3 +146,13 @@ def test_costs_are_added_up_and_what_had_no_price_is_named(
         ["planned", "13", "2,816", "$0.000057"],
         ["spent", "40", "5,000", "$0.0001"],
     ]
+
+
+def test_what_counts_against_a_limit_and_is_in_no_ledger_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plans.kept_to(Decimal(5), 2.5, 0.0)
+    plans.kept_to(Decimal(5), 4.5, 2.0)
+    [whole, in_part] = capsys.readouterr().out.splitlines()
+    assert whole == "$2.50 counts against the limit of $5.00."
+    assert in_part.endswith("of $5.00, of which $2.00 for requests that were never answered.")
