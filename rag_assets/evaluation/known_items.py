@@ -17,6 +17,8 @@ NOTE = "made from the documents themselves: they show what breaks, not what peop
 """What is told of such questions wherever a score on them is shown."""
 LABEL_CHARS = 300
 QUESTION_WORDS = 6
+HASH_CHARS = 12
+"""Of a document's id, in the ids of its questions; an erasure finds them by it."""
 SENTENCE = re.compile(r"(?<=[.!?\n] )[A-Z][^.!?|`#]{50,300}[.!?]|(?m:^)[A-Z][^.!?|`#]{50,300}[.!?]")
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 WORD = re.compile(r"[^\W\d_]{3,}")
@@ -40,7 +42,7 @@ def _of_headings(documents: Mapping[str, ParsedDocument]) -> Iterator[LabelledQu
             end = following[0].start if following else len(document.text)
             label = _beginning(doc_id, document.text, heading.start, end)
             if label and titles[heading.title.lower()] == 1 and len(heading.title.split()) > 1:
-                yield _question(f"{doc_id}#{number}", heading.title, label)
+                yield _question(doc_id, f"heading-{number}", heading.title, label)
 
 
 def _beginning(doc_id: str, text: str, start: int, end: int) -> Label | None:
@@ -64,10 +66,14 @@ def _of_sentences(documents: Mapping[str, ParsedDocument]) -> Iterator[LabelledQ
         rarest = max(sentences, key=lambda span: _rarity(prose[slice(*span)], held), default=None)
         if rarest:
             question = _rare_words(prose[slice(*rarest)], held)
-            yield _question(f"{doc_id}@{rarest[0]}", question, Label(doc_id, None, *rarest))
+            label = Label(doc_id, None, *rarest)
+            yield _question(doc_id, f"sentence-{rarest[0]}", question, label)
 
 
-def _question(name: str, question: str, label: Label) -> LabelledQuestion:
+def _question(doc_id: str, place: str, question: str, label: Label) -> LabelledQuestion:
+    """Named by a hash: ids get into files and records that an erasure of the document leaves."""
+    document = hashlib.sha256(doc_id.encode()).hexdigest()[:HASH_CHARS]
+    name = f"{GENERATED}-{document}-{place}"
     return LabelledQuestion(name, question, (label,), (GENERATED,))
 
 

@@ -17,12 +17,14 @@ from rag_assets.errors import (
     StaleRunError,
     UnknownDocumentError,
 )
+from rag_assets.evaluation.known_items import known_items
 from rag_assets.indexing.chunking import cut
 from rag_assets.model import (
     Chunk,
     ChunkingSettings,
     Corpus,
     GateCase,
+    Heading,
     ParsedDocument,
     QuestionScore,
     Receipt,
@@ -143,26 +145,32 @@ def test_what_was_said_of_it_and_what_was_asked_of_it_is_erased_too(chain: Chain
         feedback.give(
             generation, "Whose is it?", helpful=True, passage=passage, principals=("everyone",)
         )
-    chain.stores.evaluations.add(
-        Scores(
-            generation.number,
-            "generated@1",
-            (QuestionScore("secret.md#0", {}), QuestionScore("secret.md.old#0", {})),
-        ),
-        content="c",
-        run=RUN,
+    text = "# Why the roof leaks\n\nNobody looks after the gutters in autumn, so they overflow.\n"
+    heading = Heading(1, "Why the roof leaks", 0)
+    [made, other] = (
+        known_items({doc_id: ParsedDocument("", text, (heading,))}, limit=1).questions[0].id
+        for doc_id in ("secret.md", "1.md")
     )
-    for doc_id in ("secret.md", "1.md"):
-        case = GateCase(1, None, "generated@1", doc_id, "", "")
-        verdict = Verdict(False, (f"{doc_id}#0 is worse.",))
-        chain.stores.evaluations.add_verdict(case, verdict, RUN)
+    kept = ("secret.md.old#0", "secret.md#of", other)
+    for number, golden_set in enumerate(("generated@1", "exported.yaml@1")):
+        scores = [QuestionScore(each, {}) for each in ("secret.md#0", "secret.md@7", made, *kept)]
+        content = f"c{number}"
+        scored = Scores(generation.number, golden_set, tuple(scores))
+        chain.stores.evaluations.add(scored, content=content, run=RUN)
+    named = ("secret.md#0 is worse.", "Lost: 'secret.md'.", "It lacks secret.md.")
+    unnamed = ("1.md#0 is worse.", "Lost: topsecret.md, secret.md.old, a/secret.md, secretxmd.")
+    for number, reason in enumerate((*named, *unnamed)):
+        case = GateCase(1, None, "golden.yaml@1", str(number), "", "")
+        chain.stores.evaluations.add_verdict(case, Verdict(False, (reason,)), RUN)
     receipt = erase(chain)
     taken = {table: receipt.erased[table] for table in ("feedback", "evaluation_results")}
-    assert taken == {"feedback": 1, "evaluation_results": 1}
-    assert receipt.erased["gate_verdicts"] == 1
+    assert taken == {"feedback": 1, "evaluation_results": 6}
+    left = rows(chain.urls.writer, "SELECT DISTINCT question_id FROM evaluation_results")
+    assert {row["question_id"] for row in left} == set(kept)
+    assert receipt.erased["gate_verdicts"] == len(named)
     assert receipt.remaining == 0
     assert [each.doc_id for each in feedback.given("notes")] == ["1.md", None]
-    assert mentions(chain, "secret") == {"evaluation_results"}
+    assert mentions(chain, "secret") == {"evaluation_results", "gate_verdicts"}
     assert any("Golden sets" in each for each in receipt.unreached)
 
 

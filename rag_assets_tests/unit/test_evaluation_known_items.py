@@ -50,7 +50,11 @@ def test_a_heading_that_stands_in_several_documents_asks_for_nothing() -> None:
 
 
 def test_the_rarest_words_of_a_sentence_ask_for_it() -> None:
-    [asked] = [each for each in known_items(DOCUMENTS).questions if each.id.startswith("gate.md@")]
+    [asked] = [
+        each
+        for each in known_items(DOCUMENTS).questions
+        if each.labels[0].doc_id == "gate.md" and "-sentence-" in each.id
+    ]
     [label] = asked.labels
     assert label.start is not None
     sentence = DOCUMENTS["gate.md"].text[label.start : label.end]
@@ -64,6 +68,12 @@ def test_every_question_is_tagged_as_generated_and_resolves() -> None:
     texts = {doc_id: document.text for doc_id, document in DOCUMENTS.items()}
     assert len(golden.resolve(texts)) == len(golden.questions)
     assert {each.tags for each in golden.questions} == {("generated",)}
+
+
+def test_no_id_of_a_question_holds_the_name_of_its_document() -> None:
+    ids = [each.id for each in known_items(DOCUMENTS).questions]
+    assert len(set(ids)) == len(ids)
+    assert not [each for each in ids if "gate" in each or "buckets" in each or ".md" in each]
 
 
 def test_the_same_documents_give_the_same_set_in_any_order() -> None:

@@ -123,16 +123,23 @@ DELETE FROM withheld_deletions WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s
 DELETE FROM feedback WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s;
 
 -- name: erase_scores
--- What a question that was made of it scored: such a question has its id for a name.
+-- What a question that was made of it scored: such a question begins with its hash; some that were
+-- made earlier have its id for a name.
 DELETE FROM evaluation_results r USING generations g
-WHERE g.generation = r.generation AND g.corpus = %(corpus)s AND r.golden_set LIKE 'generated@%%'
-  AND left(r.question_id, length(%(doc_id)s) + 1) IN (%(doc_id)s || '#', %(doc_id)s || '@');
+WHERE g.generation = r.generation AND g.corpus = %(corpus)s
+  AND (starts_with(r.question_id, 'generated-'
+                   || left(encode(sha256(convert_to(%(doc_id)s, 'UTF8')), 'hex'), 12) || '-')
+       OR (starts_with(r.question_id, %(doc_id)s)
+           AND substr(r.question_id, length(%(doc_id)s) + 1) ~ '^[#@][0-9]+$'));
 
 -- name: erase_gate_verdicts
--- Verdicts that name such a question; what they judged is there no longer.
+-- Verdicts that name it, and not only one whose name holds its own; they judged what is gone.
 DELETE FROM gate_verdicts j USING generations g
-WHERE g.generation = j.generation AND g.corpus = %(corpus)s AND j.golden_set LIKE 'generated@%%'
-  AND strpos(to_jsonb(j)::text, btrim(to_jsonb(%(doc_id)s::text)::text, '"')) > 0;
+WHERE g.generation = j.generation AND g.corpus = %(corpus)s AND EXISTS (
+    SELECT FROM jsonb_path_query(jsonb_build_array(j.reasons, j.warnings, j.evidence), '$.**') v
+    WHERE v #>> '{}' ~ ('(^|[^[:alnum:]_./~-])'
+                        || regexp_replace(%(doc_id)s::text, '([][(){}.*+?^$|\\])', '\\\1', 'g')
+                        || '($|[^[:alnum:]_./~-]|[.]($|[[:space:]]))'));
 
 -- name: unused_texts
 -- Texts that no document has or had any more. Whoever is cutting one has ended, and nobody begins.
@@ -184,12 +191,19 @@ SELECT (SELECT count(*) FROM rag_assets.documents
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
      + (SELECT count(*) FROM rag_assets.evaluation_results r
         JOIN rag_assets.generations g USING (generation)
-        WHERE g.corpus = %(corpus)s AND r.golden_set LIKE 'generated@%%'
-          AND left(r.question_id, length(%(doc_id)s) + 1) IN (%(doc_id)s || '#', %(doc_id)s || '@'))
+        WHERE g.corpus = %(corpus)s
+          AND (starts_with(r.question_id, 'generated-'
+                           || left(encode(sha256(convert_to(%(doc_id)s, 'UTF8')), 'hex'), 12) || '-')
+               OR (starts_with(r.question_id, %(doc_id)s)
+                   AND substr(r.question_id, length(%(doc_id)s) + 1) ~ '^[#@][0-9]+$')))
      + (SELECT count(*) FROM rag_assets.gate_verdicts j
         JOIN rag_assets.generations g USING (generation)
-        WHERE g.corpus = %(corpus)s AND j.golden_set LIKE 'generated@%%'
-          AND strpos(to_jsonb(j)::text, btrim(to_jsonb(%(doc_id)s::text)::text, '"')) > 0)
+        WHERE g.corpus = %(corpus)s AND EXISTS (
+            SELECT FROM jsonb_path_query(
+                jsonb_build_array(j.reasons, j.warnings, j.evidence), '$.**') v
+            WHERE v #>> '{}' ~ ('(^|[^[:alnum:]_./~-])'
+                                || regexp_replace(%(doc_id)s::text, '([][(){}.*+?^$|\\])', '\\\1', 'g')
+                                || '($|[^[:alnum:]_./~-]|[.]($|[[:space:]]))')))
      + (SELECT count(*) FROM rag_assets.document_texts WHERE content_hash = ANY (%(unused)s::bytea[]))
      + (SELECT count(*) FROM rag_assets.chunk_sets WHERE content_hash = ANY (%(unused)s::bytea[]))
      + (SELECT count(*) FROM rag_assets.chunks WHERE content_hash = ANY (%(unused)s::bytea[]))
