@@ -9,6 +9,7 @@ from rag_assets.checks.shape import NAMED, corpus_check, corpus_inquiry
 from rag_assets.evaluation.drifting import Drift
 from rag_assets.evaluation.golden_set import GoldenSet
 from rag_assets.model import (
+    GENERATED,
     Corpus,
     Difference,
     Generation,
@@ -82,11 +83,12 @@ def build_drift(corpus: Corpus) -> dg.AssetChecksDefinition:
     )
     def judge(platform: Platform, run: RunIdentity) -> dg.AssetCheckResult:
         publisher = platform.publisher(corpus)
-        drift = publisher.drift(publisher.golden_set(), run)
+        golden_set = publisher.golden_set()
+        drift = publisher.drift(golden_set, run)
         if drift is None:
             words = "Nothing is published yet that was scored on this golden set."
             return dg.AssetCheckResult(passed=True, description=words)
-        return _drift_result(drift, _answer(publisher, drift))
+        return _drift_result(drift, _answer(publisher, drift), golden_set)
 
     return judge
 
@@ -101,7 +103,7 @@ def _answer(publisher: Publisher, drift: Drift) -> str:
     return f" Generation {begun.number} is being built beside it, with the same settings."
 
 
-def _drift_result(drift: Drift, answer: str) -> dg.AssetCheckResult:
+def _drift_result(drift: Drift, answer: str, golden_set: GoldenSet) -> dg.AssetCheckResult:
     severity = dg.AssetCheckSeverity.ERROR if drift.sure else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=not drift.fallen,
@@ -116,7 +118,9 @@ def _drift_result(drift: Drift, answer: str) -> dg.AssetCheckResult:
                 for each in drift.changed
             ),
             **_differences(drift.differences, {each.metric for each in drift.differences}),
-            **_questions(drift.changed, [each.metric for each in drift.differences]),
+            **shown_questions(
+                drift.changed, [each.metric for each in drift.differences], golden_set
+            ),
         },
     )
 
@@ -139,7 +143,7 @@ def _result(
             "warnings": list(verdict.warnings),
             **verdict.evidence,
             **_differences(verdict.differences, set(gate)),
-            **_questions(changes, gate),
+            **shown_questions(changes, gate, golden_set),
             "questions_that_got_worse": worse,
         },
     )
@@ -173,19 +177,20 @@ def _differences(
     }
 
 
-def _questions(
-    changes: Sequence[QuestionChange], metrics: Sequence[str]
+def shown_questions(
+    changes: Sequence[QuestionChange], metrics: Sequence[str], golden_set: GoldenSet
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """Those that lost most first."""
+    """Those that lost most first; no words that are of a document: no erasure reaches events."""
     if not changes:
         return {}
+    generated = {each.id for each in golden_set.questions if GENERATED in each.tags}
     return {
         "questions": dg.MetadataValue.table(
             [
                 dg.TableRecord(
                     {
                         "question_id": each.question_id,
-                        "question": each.question,
+                        "question": "" if each.question_id in generated else each.question,
                         **{metric: _step(each, metric) for metric in metrics},
                     }
                 )

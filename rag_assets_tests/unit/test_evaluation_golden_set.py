@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation.golden_set import END_OF_DOCUMENT, GoldenSet, read_golden_set
+from rag_assets.evaluation.golden_set import (
+    END_OF_DOCUMENT,
+    GoldenSet,
+    Label,
+    LabelledQuestion,
+    read_golden_set,
+)
 from rag_assets.model import SourceSpan
 
 GOLDEN = """
@@ -90,6 +96,20 @@ def test_labels_that_no_longer_fit_are_left_out_and_named(tmp_path: Path) -> Non
     assert [question.id for question in fitting.questions] == ["by-place", "france"]
     assert len(stale) == 1
     assert "'default-buckets'" in stale[0]
+
+
+def test_what_no_longer_fits_of_a_generated_question_is_named_without_words_of_its_document() -> (
+    None
+):
+    labels = (Label("a.md", "the roof leaks"), Label("a.md", "the roof", 0, 8), Label("a.md"))
+    golden = GoldenSet("g", (LabelledQuestion("q", "roof leaks", labels, ("generated",)),))
+
+    _, stale = golden.fitting({"a.md": "Ann has mended it."})
+
+    assert stale == (
+        "question 'q': its quote does not stand in 'a.md'",
+        "question 'q': characters 0 to 8 of 'a.md' are other words than its quote",
+    )
 
 
 def test_a_golden_set_without_one_fitting_label_judges_nothing_and_is_refused(
@@ -177,8 +197,9 @@ def test_answers_with_characters_are_preferred_and_held_against_their_text(beir:
     (beir / "answers.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
     golden = read_golden_set(beir)
     assert golden.resolve({"d7": "Lift is a force."})[0].answers == (SourceSpan("d7", 8, 15),)
-    with pytest.raises(ConfigurationError, match="are 'the for', not 'a force'"):
+    with pytest.raises(ConfigurationError, match="are not 'a force' any more") as caught:
         golden.resolve({"d7": "Lift is the force."})
+    assert "the for" not in str(caught.value)
     with pytest.raises(ConfigurationError, match="which has 5"):
         golden.resolve({"d7": "short"})
 

@@ -83,6 +83,6 @@ def _spans(
 ) -> Iterator[SourceSpan]:
     for label in question.labels:
         try:
-            yield span_of(label, texts)
+            yield span_of(label, texts, quoted=GENERATED not in question.tags)
         except ConfigurationError as error:
             problems.append(f"question {question.id!r}: {error}")
