@@ -9,9 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import tuple_row
 
 from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.adapters.postgres.connections import connect, keeping_connections
+from rag_assets.adapters.postgres.expected_rows import PostgresExpectedRows
 from rag_assets.errors import DatabaseError
 from rag_assets.settings import DatabaseUrls
 
@@ -80,6 +82,7 @@ def test_nothing_of_a_session_is_left_for_the_next(url: str, kept: None) -> None
         pid = connection.info.backend_pid
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
+        connection.row_factory = tuple_row  # type: ignore[assignment]
         connection.execute("SELECT pg_advisory_lock(42), pg_advisory_lock(4, 2)")
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET search_path = pg_temp")
@@ -100,6 +103,22 @@ def test_nothing_of_a_session_is_left_for_the_next(url: str, kept: None) -> None
             [row] = connection.execute("SELECT %s + 1 AS more", (number,))
             assert row["more"] == number + 1
         connection.execute("CREATE TEMPORARY TABLE written (number integer)")
+
+
+def test_one_that_is_not_autocommitting_is_so_again(url: str, kept: None) -> None:
+    with connect(url) as connection:
+        pid = connection.info.backend_pid
+        connection.autocommit = False
+    with connect(url) as connection:
+        assert (connection.info.backend_pid, connection.autocommit) == (pid, True)
+
+
+def test_one_that_was_handed_to_others_is_not_used_again(url: str, kept: None) -> None:
+    with PostgresExpectedRows(url).taken("notes", None, ()) as rows:
+        handed_out = rows.connection
+        pid = handed_out.info.backend_pid
+    assert handed_out.closed
+    assert backend(url) != pid
 
 
 def test_one_that_was_used_in_vain_is_thrown_away(url: str, kept: None) -> None:

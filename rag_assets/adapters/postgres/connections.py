@@ -161,12 +161,15 @@ _KEPT = _Kept()
 def _renewed(connection: "Connection") -> bool:
     """Ends what the last session held at the server, and how it was to read and write."""
     import psycopg
+    from psycopg.rows import dict_row
 
     if connection.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
         return False
     try:
-        connection.execute(queries.load("connections")["renew"])
         connection.isolation_level = connection.read_only = connection.deferrable = None
+        connection.autocommit = True
+        connection.row_factory = dict_row
+        connection.execute(queries.load("connections")["renew"])
     except psycopg.Error:
         return False
     return True

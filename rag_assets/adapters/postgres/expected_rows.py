@@ -75,6 +75,7 @@ class PostgresExpectedRows:
             connection.execute(_query("only_read"))
             connection.row_factory = tuple_row  # type: ignore[assignment]  # as others expect rows
             yield RowsInSession(connection, rows)
+            connection.close()  # whoever was handed it may still hold it: never another's again
 
 
 def _take(connection: "Connection", corpus: str, generation: Generation | None, stage: str) -> int:
