@@ -20,7 +20,7 @@ from dagster import AutomationCondition as When
 
 from rag_assets.building import BESIDE
 from rag_assets.model import Corpus
-from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG, key_of
+from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, NIGHTLY_KEY, REPAIR_TAG, key_of
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset
@@ -37,8 +37,8 @@ EVERY_S = 30
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 LONGEST_WAIT_S = 86_400.0
-CANCELLED = 0
-"""In place of a number of runs."""
+FOR_PEOPLE = 0
+"""In place of a number of runs: somebody cancelled the last one, or gave it a limit."""
 GOING_ON = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -192,8 +192,8 @@ class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
     """The last run materialized it, or it is time to try again: ever more seldom, then once a day.
 
     Only runs of the repair itself are counted: whoever materializes, or changes the source, gives
-    back all attempts, and so does a success. What a person has cancelled is left to people, and so
-    is everything where there is to be no attempt.
+    back all attempts, and so does a success. What a person has cancelled is left to people, what a
+    run with a limit did not come to, and everything where there is to be no attempt.
     """
 
     attempts: int
@@ -218,7 +218,7 @@ class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, _subset(context, allowed), cursor=memory.written())
 
     def _is_left_to_people(self, failed: "_InVain") -> bool:
-        return failed.runs == CANCELLED or not self.attempts
+        return failed.runs == FOR_PEOPLE or not self.attempts
 
     def _wait_s(self, runs: int) -> float:
         if runs > self.attempts:
@@ -245,8 +245,9 @@ class MayBeTried(dg.AutomationCondition[dg.AssetKey]):
     ) -> "_InVain | None":
         if run.status not in ENDED or (known and known.run_id == run.run_id):
             return known
-        if run.status is dg.DagsterRunStatus.CANCELED:
-            number = CANCELLED
+        stopped = run.status is dg.DagsterRunStatus.FAILURE and MAX_USD_TAG in run.tags
+        if stopped or run.status is dg.DagsterRunStatus.CANCELED:
+            number = FOR_PEOPLE
         else:
             number = known.runs + 1 if known and REPAIR_TAG in run.tags else 1
         return _InVain(run.run_id, number, context.evaluation_time.timestamp())

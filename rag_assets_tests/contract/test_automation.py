@@ -21,7 +21,7 @@ from rag_assets.automation import (
 )
 from rag_assets.building import BESIDE
 from rag_assets.model import AutomationSettings, Corpus, LocalFilesSettings
-from rag_assets.resources import CORPUS_TAG, NIGHTLY_KEY, REPAIR_TAG
+from rag_assets.resources import CORPUS_TAG, MAX_USD_TAG, NIGHTLY_KEY, REPAIR_TAG
 
 BUCKETS = ["00", "01", "02", "03"]
 CORPUS = Corpus("notes", source=LocalFilesSettings("/nowhere"), buckets=4)
@@ -425,6 +425,18 @@ def test_a_run_that_a_person_cancelled_is_not_begun_again(world: World) -> None:
     assert world.works()["cut"] == {"02", "03"}
     assert "cut" not in world.tick(after=timedelta(hours=1))
     assert "cut" not in world.tick(after=timedelta(days=2)), "nor once a day"
+
+
+def test_what_a_run_with_a_limit_did_not_come_to_is_left_to_people(world: World) -> None:
+    world.failing, world.source["01"] = {"cut"}, "second"
+    world.run(**{MAX_USD_TAG: "0.5"})
+    world.failing.clear()
+
+    assert world.works_for(hours=0.2) == []
+    assert world.works(after=timedelta(days=2)) == {}, "nor once a day"
+    world.run()
+    world.code = "2"
+    assert "cut" in world.works(), "somebody has begun it again"
 
 
 def test_a_bucket_that_another_run_holds_is_not_asked_for_at_every_look(
