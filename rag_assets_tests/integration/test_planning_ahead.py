@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from rag_assets import wiring
-from rag_assets.adapters.postgres.planning import PostgresPlanning
+from rag_assets.adapters.postgres.planning import PostgresPlanning, read_only
 from rag_assets.adapters.prices import Prices
 from rag_assets.errors import DatabaseError
 from rag_assets.forecasting import Forecaster
@@ -300,6 +302,20 @@ def test_the_sessions_of_a_plan_can_write_nothing(platform: Platform) -> None:
     embedder = wiring.recipe_of(platform.corpus).embedder
     asked = [known["text_hash"], bytes.fromhex(text_hash("never seen"))]
     assert planning.embedded("default", embedder, asked) == {known["text_hash"]}
+
+
+def test_a_url_that_names_its_server_in_the_query_is_left_as_it_is(
+    database: DatabaseUrls,
+) -> None:
+    known = conninfo_to_dict(database.reader)
+    name = quote(str(known.pop("dbname")))
+    for given in (known, known | {"options": "-c work_mem=7MB"}):
+        query = urlencode(given, quote_via=quote)
+        with psycopg.connect(read_only(f"postgresql:///{name}?{query}")) as connection:
+            shown = connection.execute("SHOW transaction_read_only").fetchone()
+            memory = connection.execute("SHOW work_mem").fetchone()
+        assert shown == ("on",)
+    assert memory == ("7MB",), "what the URL asks for stays"
 
 
 def platform_texts(platform: Platform) -> int:

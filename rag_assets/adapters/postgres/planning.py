@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, LiteralString
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.chunks import TEXTS_AT_ONCE, pieces, which_rows
@@ -38,14 +38,25 @@ ROWS_AT_ONCE = 1000
 def read_only(url: str) -> str:
     """The same database, in sessions in which the server refuses to write.
 
-    >>> read_only("postgresql://ann@db/rag?options=-c%20geqo%3Doff")
-    'postgresql://ann@db/rag?options=-c%20geqo%3Doff%20-c%20default_transaction_read_only%3Don'
+    What the URL says is left as it is written; of two `options` the last counts.
+
+    >>> read_only("postgresql:///rag?host=/run/postgresql")
+    'postgresql:///rag?host=/run/postgresql&options=-c%20default_transaction_read_only%3Don'
     """
-    parts = urlsplit(url)
-    asked = dict(parse_qsl(parts.query, keep_blank_values=True))
-    options = f"{asked.get('options', '')} -c default_transaction_read_only=on".strip()
-    query = urlencode(asked | {"options": options}, quote_via=quote)
-    return urlunsplit(parts._replace(query=query))
+    asked = _options_of(url)
+    options = quote(f"{asked} -c default_transaction_read_only=on".strip())
+    return f"{url}{'&' if '?' in url else '?'}options={options}"
+
+
+def _options_of(url: str) -> str:
+    """Empty for a URL that cannot be read: connecting says what is wrong with it."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return str(conninfo_to_dict(url).get("options") or "")
+    except psycopg.ProgrammingError:
+        return ""
 
 
 class PostgresPlanning:
