@@ -12,6 +12,8 @@ from rag_assets.errors import ConfigurationError
 from rag_assets.model import ChatPrice, EmbedderIdentity, UnitPrice
 
 A_MILLION = 1_000_000
+A_REQUEST = 1000
+"""Tokens. What is large costs more a token with some models: so no price is asked for a million."""
 VARIABLE = "RAG_ASSETS_PRICES"
 
 
@@ -67,12 +69,12 @@ class Prices:
         if (stated := self.stated.get(name)) is not None and stated.usd is not None:
             return ChatPrice(stated.usd, stated.usd)
         provider, _, model = name.partition(":")
-        both = Usage(input_tokens=A_MILLION, output_tokens=A_MILLION)
+        both = Usage(input_tokens=A_REQUEST, output_tokens=A_REQUEST)
         try:
             calculated = calc_price(both, model, provider_id=provider)
         except LookupError:  # as for a model at a server of one's own
             return None
-        return ChatPrice(calculated.input_price, calculated.output_price)
+        return ChatPrice(_a_million(calculated.input_price), _a_million(calculated.output_price))
 
 
 def usd_a_million_tokens(provider: str, model: str) -> Decimal | None:
@@ -80,10 +82,14 @@ def usd_a_million_tokens(provider: str, model: str) -> Decimal | None:
     from genai_prices import Usage, calc_price
 
     try:
-        calculated = calc_price(Usage(input_tokens=A_MILLION), model, provider_id=provider)
+        calculated = calc_price(Usage(input_tokens=A_REQUEST), model, provider_id=provider)
     except LookupError:
         return None
-    return calculated.total_price
+    return _a_million(calculated.total_price)
+
+
+def _a_million(usd_a_request: Decimal) -> Decimal:
+    return usd_a_request * A_MILLION / A_REQUEST
 
 
 def _stated(found: YamlFile) -> list[tuple[str, UnitPrice]]:

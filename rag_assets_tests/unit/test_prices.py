@@ -26,6 +26,12 @@ def test_without_a_file_the_table_knows_the_providers_own_models() -> None:
     assert prices.of(OWN).source.startswith("genai-prices ")
 
 
+def test_a_model_that_takes_more_for_a_long_request_has_the_price_of_a_usual_one() -> None:
+    price = Prices.read(None).of_chat("openai:gpt-5.4")
+    assert price is not None
+    assert (price.read, price.written) == (Decimal("2.50"), Decimal(15))
+
+
 @pytest.mark.parametrize("identity", [ELSEWHERE, BGE, "something of another release"])
 def test_of_another_server_nothing_is_known_and_it_is_said_how_to_state_it(identity: str) -> None:
     price = Prices.read(None).of(identity)
