@@ -22,6 +22,8 @@ from rag_assets.model import (
     EmbeddingSettings,
     Generation,
     LocalFilesSettings,
+    ModelUse,
+    RunIdentity,
     Spent,
     Stage,
     bucket_of,
@@ -160,6 +162,47 @@ def test_a_known_price_is_written_down(hosted: Hosted) -> None:
     [line] = rows(hosted.chain.urls.writer, "SELECT tokens, usd, unit_price FROM costs")
     assert (line["tokens"], line["usd"]) == (1_000_000, Decimal("0.02"))
     assert line["unit_price"] == Decimal("0.02")
+
+
+MIXED: list[tuple[list[str | None], str | None, str | None, int]] = [
+    (["0.02", None], "0.01", "0.02", 500_000),
+    ([None, "0.02", None, "0.02"], "0.02", "0.02", 1_000_000),
+    (["0.02", "0.04"], "0.03", "0.03", 0),
+    (["0.02", None, "0.04"], "0.03", "0.03", 500_000),
+    ([None, None], None, None, 1_000_000),
+    (["0", "0"], "0", "0", 0),
+]
+
+
+def test_a_price_that_was_not_known_at_one_time_takes_nothing_from_what_is_known(
+    hosted: Hosted,
+) -> None:
+    hosted.prepare(ENOUGH)
+    hashes = [due.text_hash for due in _waiting(hosted)]
+    for number, (prices, usd, unit_price, unpriced) in enumerate(MIXED):
+        run = RunIdentity(f"run-{number}", "1")
+        for price in prices:
+            hosted.chain.stores.embeddings.add_embeddings(
+                hosted.generation,
+                hashes,
+                np.ones((len(hashes), 64), np.float32),
+                run,
+                spent={3: Spent(1, 40, 500_000)},
+                price=None if price is None else Decimal(price),
+            )
+        [told] = hosted.chain.stores.provenance.spent("notes", by="run", runs=[run.run_id])
+        assert told.usd == (None if usd is None else Decimal(usd))
+        assert told.unit_prices == (() if unit_price is None else (Decimal(unit_price),))
+        assert told.tokens_unpriced == unpriced
+
+
+def test_questions_without_a_price_keep_what_others_have_cost(hosted: Hosted) -> None:
+    hosted.prepare({"a.md": "A text."})
+    add = hosted.chain.stores.evaluations.add_cost_of_questions
+    for usd in (Decimal("0.5"), None, Decimal("0.25")):
+        add("notes", "openai:gpt", ModelUse(60, 40), usd, RUN)
+    [told] = hosted.chain.stores.provenance.spent("notes", by="run")
+    assert (told.usd, told.tokens, told.tokens_unpriced) == (Decimal("0.75"), 300, 100)
 
 
 def _waiting(hosted: Hosted) -> list[DueText]:
