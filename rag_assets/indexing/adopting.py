@@ -5,6 +5,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rag_assets.indexing.chunking import estimated_tokens
@@ -28,32 +29,61 @@ FEWEST_WORDS = WORDS_A_PRINT + PRINTS_A_WINDOW - 1
 """A passage of so many words, or more, has a print in common with each text that it stands in."""
 MOST_CANDIDATES = 50
 _WORD = re.compile(r"\w+")
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Kana, Han
+)
+"""Letters of scripts that put no space between words: each counts as a word."""
+_SPACED_OR_NOT = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_LETTER = re.compile(rf"[^\W{_UNSPACED}]")
 
 
-def places(text: str, passage: str) -> list[Span]:
+def places(text: str, passage: str) -> list[Span] | None:
     r"""Where a passage stands: word for word, or else but for its white space.
+
+    Whole words of the text, unless a long one was cut through words. None where it stands too often
+    to be a passage: one of few words must stand there once.
 
     >>> places("A line.\n\n  Another line.", "line. Another")
     [(2, 18)]
+    >>> places("A line.\n\n  Another line.", "line."), places("A line.", "in")
+    (None, [])
     """
-    if not passage.strip():
-        return []
-    if found := list(_exact(text, passage)):
-        return found
-    words = passage.split()
-    first = min(words, key=lambda word: -len(word))
-    if first not in text:  # most passages of other documents end here
-        return []
-    pattern = re.compile(r"\s+".join(map(re.escape, words)))
-    return [each.span() for each, _ in zip(pattern.finditer(text), range(MOST_PLACES))]  # noqa: B905 - the range ends it
+    short = _is_short(passage)
+    alike = list(_exact(text, passage)) or list(_but_for_spaces(text, passage))
+    whole = [span for span in alike if not _cuts_words(text, span)]
+    if not whole and not short:  # a splitter that counts tokens, not words, has made it
+        whole = alike
+    return whole if len(whole) <= (1 if short else MOST_PLACES) else None
 
 
 def _exact(text: str, passage: str) -> Iterator[Span]:
-    start, found = text.find(passage), 0
-    while start >= 0 and found < MOST_PLACES:
-        yield start, start + len(passage)
-        found += 1
-        start = text.find(passage, start + len(passage))
+    start = text.find(passage) if passage.strip() else -1
+    while start >= 0:
+        span = start, start + len(passage)
+        yield span
+        start = text.find(passage, start + 1 if _cuts_words(text, span) else span[1])
+
+
+def _but_for_spaces(text: str, passage: str) -> Iterator[Span]:
+    words = passage.split()
+    if words and max(words, key=len) in text:  # most passages of other documents end here
+        pattern = re.compile(r"\s+".join(map(re.escape, words)))
+        yield from (each.span() for each in pattern.finditer(text))
+
+
+def _cuts_words(text: str, span: Span) -> bool:
+    """Whether a letter stands before it and is its first too, or so at its end."""
+    return any(
+        0 < at < len(text) and _LETTER.match(text, at - 1) and _LETTER.match(text, at)
+        for at in span
+    )
+
+
+def _is_short(passage: str) -> bool:
+    """Whether it may stand somewhere by chance."""
+    words = _SPACED_OR_NOT.finditer(passage)
+    return len(list(islice(words, FEWEST_WORDS))) < FEWEST_WORDS
 
 
 def coverage(parsed: ParsedDocument, spans: Iterable[Span]) -> float:
@@ -71,30 +101,25 @@ def coverage(parsed: ParsedDocument, spans: Iterable[Span]) -> float:
 def completed(
     parsed: ParsedDocument, spans: Iterable[Span], own: Sequence[Chunk]
 ) -> tuple[Chunk, ...]:
-    """A chunk for each span, and those of the corpus's own that hold what no span does.
-
-    An adopted chunk has no headings: its vector was made from its text alone.
-    """
+    """A chunk for each span, and those of the corpus's own that hold what no span does."""
     spans = sorted(set(spans))
     lost = [
         (start, end)
         for start, end in _outside(parsed, spans)
         if _letters(parsed.text, [(start, end)])
     ]
-    adopted = [
-        Chunk(
-            ord=0,
-            text=parsed.text[start:end],
-            start=start,
-            end=end,
-            page=page_of(parsed.pages, start),
-            tokens=estimated_tokens(parsed.text[start:end]),
-        )
-        for start, end in spans
-    ]
+    adopted = [adopted_chunk(parsed, span) for span in spans]
     added = [chunk for chunk in own if _holds_some(parsed.text, chunk, lost)]
     ordered = sorted([*adopted, *added], key=lambda chunk: (chunk.start, chunk.end))
     return tuple(replace(chunk, ord=number) for number, chunk in enumerate(ordered))
+
+
+def adopted_chunk(parsed: ParsedDocument, span: Span) -> Chunk:
+    """It has no headings: its vector was made from its text alone."""
+    start, end = span
+    text = parsed.text[start:end]
+    page = page_of(parsed.pages, start)
+    return Chunk(0, text, start, end, page=page, tokens=estimated_tokens(text))
 
 
 def _holds_some(text: str, chunk: Chunk, lost: Sequence[Span]) -> bool:

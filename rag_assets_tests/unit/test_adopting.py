@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.indexing.adopting import DocumentNames, Prints, completed, coverage, places
+from rag_assets.indexing.adopting import (
+    MOST_PLACES,
+    DocumentNames,
+    Prints,
+    completed,
+    coverage,
+    places,
+)
 from rag_assets.indexing.chunking import (
     AdoptedChunker,
     MarkdownChunker,
@@ -27,11 +34,12 @@ words = st.lists(st.sampled_from(["slate", "roof", "pear", "a", "12"]), min_size
 
 
 def test_a_passage_is_found_word_for_word_wherever_it_stands() -> None:
-    assert places("one two. one two.", "one two.") == [(0, 8), (9, 17)]
+    line = "One two three four, five six seven eight."
+    assert places(f"{line} {line}", line) == [(0, 41), (42, 83)]
 
 
 def test_a_passage_is_found_also_where_its_white_space_is_another() -> None:
-    [(start, end)] = places(TEXT, "seven windows.\r\n\r\n## The   garden")
+    [(start, end)] = places(TEXT, "seven windows.\r\n\r\n## The   garden") or []
     assert TEXT[start:end] == "seven windows.\n\n## The garden"
 
 
@@ -40,13 +48,39 @@ def test_what_does_not_stand_there_has_no_place(passage: str) -> None:
     assert places(TEXT, passage) == []
 
 
+@pytest.mark.parametrize("passage", ["and", "in", "age", "eaves are"])
+def test_a_short_passage_is_no_part_of_words(passage: str) -> None:
+    text = "Bandages lie within leaves area."
+    assert places(text, passage) == []
+    assert places(f"{text} {passage}!", passage) == [(33, 33 + len(passage))]
+
+
+def test_what_stands_too_often_to_be_a_passage_has_no_place() -> None:
+    assert places("Yes. No. Yes.", "Yes.") is None
+    assert places("Yes. No. Yes.", "No.") == [(5, 8)]
+    line = "One two three four, five six seven eight.\n"
+    assert len(places(line * MOST_PLACES, line.strip()) or []) == MOST_PLACES
+    assert places(line * (MOST_PLACES + 1), line.strip()) is None
+
+
+def test_a_long_passage_may_be_cut_through_words_but_whole_words_come_first() -> None:
+    passage = "ne two three four, five six seven eight, nin"
+    assert places(f"O{passage}e", passage) == [(1, 1 + len(passage))]
+    assert places(f"O{passage}e. {passage}", passage) == [(4 + len(passage), 4 + 2 * len(passage))]
+
+
+def test_scripts_without_spaces_have_passages_too() -> None:
+    text = "石造りの屋根と七つの窓がある家です"
+    assert places(text, text[3:14]) == [(3, 14)]
+
+
 def test_headings_that_a_splitter_has_taken_out_are_no_loss() -> None:
     parsed = parse_markdown(TEXT)
     spans = [
         span
         for passage in TEXT.split("\n\n")
         if not passage.startswith("#")
-        for span in places(parsed.text, passage.strip())
+        for span in places(parsed.text, passage.strip()) or []
     ]
     assert coverage(parsed, spans) == 1
     own = MarkdownChunker(ChunkingSettings(60, 20)).split(parsed)
@@ -57,7 +91,7 @@ def test_headings_that_a_splitter_has_taken_out_are_no_loss() -> None:
 
 def test_what_no_passage_holds_is_held_by_the_chunks_of_the_corpus() -> None:
     parsed = parse_markdown(TEXT)
-    [span] = places(parsed.text, "It has a roof of slate, and seven windows.")
+    [span] = places(parsed.text, "It has a roof of slate, and seven windows.") or []
     own = MarkdownChunker(ChunkingSettings(60, 20)).split(parsed)
     chunks = completed(parsed, [span], own)
     assert any("Quinces" in chunk.text for chunk in chunks)
