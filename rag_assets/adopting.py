@@ -2,12 +2,13 @@
 
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from rag_assets import wiring
 from rag_assets.adapters.postgres.adopting import (
+    Finding,
     ForeignRow,
     ForeignTables,
     FoundPassage,
@@ -20,6 +21,8 @@ from rag_assets.indexing.adopting import (
     WELL_COVERED,
     DocumentNames,
     Prints,
+    Span,
+    adopted_chunk,
     completed,
     cosine,
     coverage,
@@ -30,6 +33,7 @@ from rag_assets.indexing.observing import observe
 from rag_assets.model import (
     Adopted,
     AdoptionWish,
+    ChunkingSettings,
     ChunkSet,
     Corpus,
     EmbeddingSettings,
@@ -109,29 +113,27 @@ class Adopter:
                     known=reading.known,
                     left_out=dict(reading.left_out),
                     examples=tuple(reading.examples),
+                    settings=_changed(self.corpus, declared),
                     run_id=self.run.run_id,
                 )
                 _require_some(found, reading.located)
-                if reading.located and not wish.rehearsal:
+                if not reading.located:
+                    return found
+                if not wish.rehearsal:
                     found = self._verified(found, wish, generation, declared, reading.sampled)
-                writing = _Writing(self, store, generation, found, wish)
-                return writing.write(finding.by_content()) if reading.located else found
+                writing = _Writing(
+                    self, store, generation, found, rehearsal=wish.rehearsal, cut=locating.cut
+                )
+                found = writing.write(finding)
+                _require_some(found, found.contents)
+                return found
 
     def _declared(self, wish: AdoptionWish, table: OpenedTable) -> tuple[Generation, Corpus]:
         """The index that would be made of what is adopted, and a corpus with its settings."""
-        width, corpus = table.width(), self.corpus
+        width = table.width()
         if width is None:
             raise AdoptionError(f"{wish.table} has no row with a vector.")
-        embedding = corpus.embedding
-        if wish.model != corpus.embedder:
-            hosted = not wish.model.startswith("wordllama:")
-            embedding = EmbeddingSettings(dimensions=width if hosted else None)
-        declared = replace(
-            corpus,
-            embedder=wish.model,
-            embedding=embedding,
-            chunking=replace(corpus.chunking, adopted=wish.name),
-        )
+        declared = self._with_settings(wish, width)
         recipe = wiring.recipe_of(declared)
         if recipe.dimensions != width:
             raise AdoptionError(
@@ -139,7 +141,19 @@ class Adopter:
                 f" {wish.table} have {width}. Name the model that has made them; if it was asked"
                 f" for {width}, write 'embedding: {{dimensions: {width}}}' into the defs.yaml."
             )
-        return Generation(0, corpus.name, GenerationState.BUILDING, recipe), declared
+        return Generation(0, self.corpus.name, GenerationState.BUILDING, recipe), declared
+
+    def _with_settings(self, wish: AdoptionWish, width: int) -> Corpus:
+        """Another model than the corpus's is asked at its provider's own server."""
+        chunking = replace(self.corpus.chunking, adopted=wish.name)
+        declared = replace(self.corpus, chunking=chunking)
+        if wish.model == self.corpus.embedder:
+            return declared
+        hosted = not wish.model.startswith("wordllama:")
+        plain = EmbeddingSettings(dimensions=width if hosted else None)
+        declared = replace(declared, embedder=wish.model, embedding=plain)
+        how = wiring.how_to_reach(wiring.recipe_of(declared).embedder, self.corpus)
+        return replace(declared, embedding=replace(how, dimensions=plain.dimensions))
 
     def _observe(self) -> None:
         """Reads the documents, as the first run would."""
@@ -219,6 +233,26 @@ def _require_some(found: Adopted, located: int) -> None:
     )
 
 
+def _changed(corpus: Corpus, declared: Corpus) -> dict[str, object]:
+    """The attributes of a corpus in which the declared one differs, as a defs.yaml has them."""
+    ours, theirs = _attributes(corpus), _attributes(declared)
+    return {name: theirs[name] for name in theirs if theirs[name] != ours[name]}
+
+
+def _attributes(corpus: Corpus) -> dict[str, object]:
+    return {
+        "embedder": corpus.embedder,
+        "embedding": _but_for_defaults(asdict(corpus.embedding), asdict(EmbeddingSettings())),
+        "chunking": _but_for_defaults(asdict(corpus.chunking), asdict(ChunkingSettings())),
+    }
+
+
+def _but_for_defaults(
+    settings: Mapping[str, object], defaults: Mapping[str, object]
+) -> dict[str, object]:
+    return {name: each for name, each in settings.items() if each != defaults[name]}
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 
@@ -235,7 +269,8 @@ class _Locating:
     ) -> None:
         self._generation, self._store = generation, store
         self._hash_of = {each.doc_id: each.content_hash for each in contents}
-        self.known = {each.content_hash for each in contents if each.known}
+        self.cut = {each.content_hash for each in contents if each.cut}
+        self._adopted: dict[bytes, Mapping[Span, bool]] = {}
         self._kept: OrderedDict[bytes, StoredText] = OrderedDict()
         self._chars = 0
         self._hashes = list(dict.fromkeys(each.content_hash for each in contents))
@@ -268,13 +303,19 @@ class _Locating:
         for content_hash, text in self._store.texts(self._generation, missing).items():
             self._kept[content_hash] = text
             self._chars += len(text.parsed.text)
+        self._adopted |= self._store.adopted(self._generation, missing & self.cut)
         while self._chars > CHARS_KEPT and len(self._kept) > len(content_hashes):
-            _, gone = self._kept.popitem(last=False)
+            content_hash, gone = self._kept.popitem(last=False)
+            self._adopted.pop(content_hash, None)
             self._chars -= len(gone.parsed.text)
 
     def text(self, content_hash: bytes) -> str:
         stored = self._kept.get(content_hash)
         return "" if stored is None else stored.parsed.text
+
+    def embedded(self, content_hash: bytes, span: Span) -> bool | None:
+        """Whether a passage has its vector; None where its text is cut, and not so."""
+        return self._adopted[content_hash].get(span) if content_hash in self.cut else False
 
 
 class _Reading:
@@ -306,23 +347,26 @@ class _Reading:
             yield from self._found(usable, contents)
 
     def _found(self, row: _Usable, contents: Sequence[bytes]) -> Iterator[FoundPassage]:
-        standing = [
-            (each, spans)
-            for each in contents
-            if (spans := places(self._locating.text(each), row.text))
-        ]
-        new = [(each, spans) for each, spans in standing if each not in self._locating.known]
-        if not standing:
-            self._leave_out(row.id, LeftOut.NOWHERE)
-        elif not new:
-            self.known += 1
-        else:
+        standing = {each: places(self._locating.text(each), row.text) for each in contents}
+        embedded = {
+            (each, span): self._locating.embedded(each, span)
+            for each, spans in standing.items()
+            for span in spans or ()
+        }
+        if False in embedded.values():
             self.located += 1
             self._take_a_sample(row)
             vector = _of_length_one(row.vector)
-            for content_hash, spans in new:
-                for start, end in spans:
-                    yield FoundPassage(content_hash, start, end, vector)
+            for (content_hash, (start, end)), there in embedded.items():
+                if there is False:
+                    yield FoundPassage(self.located, content_hash, start, end, vector)
+        elif True in embedded.values():
+            self.known += 1
+        elif embedded:
+            self._leave_out(row.id, LeftOut.CUT_OTHERWISE)
+        else:
+            often = None in standing.values()
+            self._leave_out(row.id, LeftOut.NO_PASSAGE if often else LeftOut.NOWHERE)
 
     def _usable(self, row: ForeignRow) -> _Usable | LeftOut:
         import numpy as np
@@ -373,28 +417,38 @@ class _Writing:
         store: PostgresAdopting,
         generation: Generation,
         found: Adopted,
-        wish: AdoptionWish,
+        *,
+        rehearsal: bool,
+        cut: Collection[bytes],
     ) -> None:
         self._adopter, self._store, self._generation = adopter, store, generation
-        self._found, self._wish = found, wish
+        self._found, self._rehearsal, self._cut = found, rehearsal, cut
         self._own = MarkdownChunker(adopter.corpus.chunking)
-        self._left_out = Counter(found.left_out)
+        self._sparse: list[bytes] = []
+        self._begun = False
 
-    def write(self, contents: Iterator[tuple[bytes, list[FoundPassage]]]) -> Adopted:
-        if not self._wish.rehearsal:
-            self._begin()
+    def write(self, finding: Finding) -> Adopted:
         self._adopter.tell(f"adopting for {self._found.corpus}")
-        for content_hash, passages in contents:
+        for content_hash, passages in finding.by_content():
             texts = self._store.texts(self._generation, [content_hash])
-            if content_hash in texts:  # else erased in this moment
+            if content_hash not in texts:  # erased in this moment
+                continue
+            if content_hash in self._cut:
+                self._vectors(texts[content_hash], passages)
+            else:
                 self._content(texts[content_hash], passages)
-        found = replace(self._found, left_out=dict(self._left_out))
-        if not self._wish.rehearsal:
-            self._store.finish(self._generation, self._adopter.run, self._left_out)
-        return found
+        left_out = dict(self._found.left_out)
+        if sparse := finding.rows_only_in(self._sparse):
+            left_out[str(LeftOut.SPARSE)] = sparse
+        if self._begun:
+            self._store.finish(self._generation, self._adopter.run, left_out)
+        return replace(self._found, left_out=left_out)
 
     def _begin(self) -> None:
-        found = self._found
+        """With the first document: of an adoption of nothing there is no record."""
+        if self._begun:
+            return
+        found, self._begun = self._found, True
         self._store.begin(
             self._generation,
             self._adopter.run,
@@ -409,7 +463,7 @@ class _Writing:
     def _content(self, text: StoredText, passages: Sequence[FoundPassage]) -> None:
         spans = {(each.start, each.end): each.vector for each in passages}
         if coverage(text.parsed, spans) < WELL_COVERED:
-            self._left_out[str(LeftOut.SPARSE)] += len(passages)
+            self._sparse.append(text.content_hash)
             return
         chunks = completed(text.parsed, spans, self._own.split(text.parsed))
         vectors = {
@@ -417,18 +471,30 @@ class _Writing:
             for chunk in chunks
             if (chunk.start, chunk.end) in spans
         }
+        made = ChunkSet(text.content_hash, text.parser, self._found.chunker, chunks)
+        self._keep(made, vectors, len(passages), own=len(chunks) - len(spans))
+
+    def _vectors(self, text: StoredText, passages: Sequence[FoundPassage]) -> None:
+        """Of passages that are there, cut from a table with another model's vectors."""
+        vectors = {
+            adopted_chunk(text.parsed, (each.start, each.end)).text_hash: each.vector
+            for each in passages
+        }
+        self._keep(None, vectors, len(passages))
+
+    def _keep(
+        self, made: ChunkSet | None, vectors: Mapping[bytes, Vectors], passages: int, own: int = 0
+    ) -> None:
         new: int | None = len(vectors)
-        if not self._wish.rehearsal:
-            made = ChunkSet(text.content_hash, text.parser, self._found.chunker, chunks)
-            new = self._store.adopt(
-                self._generation, made, vectors, len(passages), self._adopter.run
-            )
+        if not self._rehearsal:
+            self._begin()
+            new = self._store.adopt(self._generation, made, vectors, passages, self._adopter.run)
         if new is not None:
             self._found = replace(
                 self._found,
                 contents=self._found.contents + 1,
-                passages=self._found.passages + len(passages),
-                own_passages=self._found.own_passages + len(chunks) - len(spans),
+                passages=self._found.passages + passages,
+                own_passages=self._found.own_passages + own,
                 vectors=self._found.vectors + new,
             )
 

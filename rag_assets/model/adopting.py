@@ -58,6 +58,8 @@ class LeftOut(StrEnum):
     NO_DOCUMENT = "of a document that the corpus does not have"
     TOO_SHORT = "too short to be looked up without --document"
     NOWHERE = "its text stands in no document as it is now"
+    NO_PASSAGE = "too short, or too often in its document, to be one passage of it"
+    CUT_OTHERWISE = "of a document cut otherwise under this name (choose another --name)"
     SPARSE = "of a document of which too little is there"
 
 
@@ -76,7 +78,7 @@ class Adopted:
     rows: int = 0
     """Read from the table."""
     known: int = 0
-    """Rows of documents that were adopted, or cut, before."""
+    """Rows whose passage and vector were there before."""
     contents: int = 0
     passages: int = 0
     own_passages: int = 0
@@ -89,4 +91,6 @@ class Adopted:
     """Ids of some rows that were left out, and why."""
     sampled: int = 0
     worst_cosine: float | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Attributes of the defs.yaml, each complete, that must change to lead to what was adopted."""
     run_id: str = ""

@@ -1,5 +1,7 @@
 """What commands show of an adoption."""
 
+from collections.abc import Iterator, Mapping
+
 from rag_assets.model import Adopted, AdoptionWish, Corpus
 from rag_assets.printing.shape import say
 
@@ -18,13 +20,13 @@ def adopted(found: Adopted, corpus: Corpus, wish: AdoptionWish) -> None:
         own = _counted(found.own_passages, "passage")
         say(f"    {own} of them that no row has are cut by {found.corpus} itself")
     if found.known:
-        say(f"    {_counted(found.known, 'row')} of documents that were adopted or cut before")
+        say(f"    {_counted(found.known, 'row')} that were adopted before")
     for why, number in found.left_out.items():
         say("  ", ("!", "odd"), f" left out: {_counted(number, 'row')} {why}")
     for row_id, why in found.examples:
         say(f"      {row_id}: {why}")
     _verified(found, wish)
-    if found.contents:
+    if found.contents or found.known:
         _next(found, corpus, wish)
 
 
@@ -38,17 +40,40 @@ def _verified(found: Adopted, wish: AdoptionWish) -> None:
 
 
 def _next(found: Adopted, corpus: Corpus, wish: AdoptionWish) -> None:
-    settings = []
-    if corpus.embedder != found.declared:
-        settings.append(f"  embedder: {found.declared}")
-    if corpus.chunking.adopted != found.name:
-        settings.append(f"  chunking: {{adopted: {found.name}}}")
-    if wish.rehearsal or not settings:
+    if wish.rehearsal or not found.settings:
         return
-    say(f"Write into the attributes of {corpus.name} within a day:")
-    for line in settings:
-        say(line)
+    say(f"Write into the attributes of {corpus.name} within a day, in place of those there:")
+    for name, value in found.settings.items():
+        say(f"  {name}: {_flow(value)}")
+    for line in _conflicts(found, corpus):
+        say("  ", ("!", "odd"), f" {line}")
     say(f"`rag-assets plan {corpus.name}` then says what is left to embed.")
+
+
+def _flow(value: object) -> str:
+    import yaml
+
+    if isinstance(value, str):
+        return value
+    written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    return str(written).strip()
+
+
+def _conflicts(found: Adopted, corpus: Corpus) -> Iterator[str]:
+    """What of the corpus's own settings would lead to other vectors than the adopted."""
+    theirs = found.settings.get("embedding")
+    if not isinstance(theirs, Mapping):
+        return
+    ours = corpus.embedding
+    if ours.base_url and "base_url" not in theirs:
+        yield (
+            f"base_url must go: {ours.base_url} is another server than that of {found.declared}."
+            " If it has made these vectors, write it and the embedder down first, and adopt again."
+        )
+    if ours.dimensions not in (None, theirs.get("dimensions")):
+        width = theirs.get("dimensions")
+        now = f"must be {width}" if width else "must go"
+        yield f"dimensions {now}: {corpus.name} asks for {ours.dimensions}, the table has others"
 
 
 def _counted(number: int, thing: str) -> str:

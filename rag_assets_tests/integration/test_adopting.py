@@ -1,20 +1,24 @@
 """A table of embeddings that another tool has made is taken over, and nothing is paid again."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from psycopg.types.json import Jsonb
 
 from rag_assets import wiring
 from rag_assets.adopting import Adopter, column_of
 from rag_assets.cli import main
+from rag_assets.corpus_file import read_corpus
 from rag_assets.errors import AdoptionError, ConfigurationError, DatabaseError
 from rag_assets.indexing.embedding import Embedded, embed
 from rag_assets.model import (
@@ -28,6 +32,7 @@ from rag_assets.model import (
     LocalFilesSettings,
     RunIdentity,
 )
+from rag_assets.printing import adoption
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import RUN, Chain, rows, value
 from rag_assets_tests.services.embedding_service import KEY, EmbeddingService
@@ -191,6 +196,10 @@ WISH = AdoptionWish(
 )
 
 
+TRUSTED: dict[str, Any] = {"model": "openai:words-of-theirs", "verify": False}
+"""A model of its provider's own server, which nobody asks."""
+
+
 @pytest.fixture
 def service() -> Iterator[EmbeddingService]:
     with EmbeddingService() as service:
@@ -312,6 +321,71 @@ def test_the_same_table_is_adopted_once_and_later_only_what_is_new(moving: Movin
     told = rows(moving.chain.urls.writer, "SELECT * FROM adoptions ORDER BY run_id")
     assert [each["passages"] for each in told] == [first.passages, 1]
     assert all(each["finished_at"] for each in told)
+
+
+def test_under_the_same_name_a_second_model_gets_its_vectors_of_the_same_passages(
+    moving: Moving,
+) -> None:
+    count = moving.fill()
+    with psycopg.connect(moving.foreign_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE langchain_pg_embedding ADD wider vector(256)")
+        for row_id, text in connection.execute("SELECT id, document FROM langchain_pg_embedding"):
+            wider = str(vector_of(text, dimensions=256).tolist())
+            connection.execute(
+                "UPDATE langchain_pg_embedding SET wider = %s::vector WHERE id = %s",
+                (wider, row_id),
+            )
+    wrong = moving.adopt(table=replace(WISH.table, vector="wider"), **TRUSTED)
+    right = moving.adopt("adopt-2")
+    assert (wrong.vectors, right.vectors) == (count, count)
+    assert (right.passages, right.contents, right.known) == (count, len(SOME_DOCS), 0)
+    assert moving.number("SELECT count(*) FROM chunk_sets") == len(SOME_DOCS)
+    assert moving.adopt("adopt-3").known == count
+    _, made = moving.adopted.build()
+    assert made.texts == 0
+
+
+def test_a_table_that_is_cut_otherwise_needs_another_name(moving: Moving) -> None:
+    moving.fill()
+    moving.adopt()
+    with psycopg.connect(moving.foreign_url, autocommit=True) as connection:
+        connection.execute("TRUNCATE langchain_pg_embedding")
+    for number, piece in enumerate(split(moving.text(SOME_DOCS[0]), size=400)):
+        moving.add(f"other/{number}", piece, theirs(piece), SOME_DOCS[0])
+    before = moving.state()
+    with pytest.raises(AdoptionError, match="choose another --name"):
+        moving.adopt("adopt-2")
+    assert moving.state() == before
+    assert moving.adopt("adopt-3", name="other").contents == 1
+
+
+def test_where_too_little_of_each_document_is_there_nothing_is_adopted(moving: Moving) -> None:
+    moving.fill()
+    with psycopg.connect(moving.foreign_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM langchain_pg_embedding WHERE id NOT LIKE '%/1'")
+        connection.execute(
+            "INSERT INTO langchain_pg_embedding SELECT id || 'again', NULL, embedding, document,"
+            " cmetadata FROM langchain_pg_embedding"
+        )
+    rows_of_them = 2 * len(SOME_DOCS)
+    told = rf"It has {rows_of_them} rows: {rows_of_them} of a document of which too little"
+    for rehearsal in (True, False):
+        moving.chain.observe()
+        with pytest.raises(AdoptionError, match=told):
+            moving.adopt(rehearsal=rehearsal)
+    assert moving.number("SELECT count(*) FROM adoptions") == 0
+
+
+def test_a_short_row_is_adopted_only_where_it_stands_alone(moving: Moving) -> None:
+    count = moving.fill()
+    moving.add("often", "the", theirs("the"), SOME_DOCS[0])
+    moving.add("never", "he", theirs("he"), SOME_DOCS[0])
+    found = moving.adopt()
+    assert found.passages == count
+    assert dict(found.examples) == {
+        "often": "too short, or too often in its document, to be one passage of it",
+        "never": "its text stands in no document as it is now",
+    }
 
 
 def test_vectors_of_another_model_are_refused_before_anything_is_written(moving: Moving) -> None:
@@ -474,6 +548,38 @@ def test_an_adopted_chunk_that_is_not_word_for_word_its_characters_is_quarantine
     moving.adopted.build()
     broken = moving.chain.stores.quality.verdicts("notes", quarantined=True)
     assert [(each.doc_id, each.rule) for each in broken] == [(SOME_DOCS[0], "broken_tiling")]
+
+
+def test_the_printed_settings_lead_to_what_was_adopted(
+    moving: Moving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moving.fill()
+    base = {
+        "source": {"local_files": {"path": str(moving.folder)}},
+        "buckets": 4,
+        "embedder": "openai:words-64",
+        "embedding": {"base_url": moving.service.openai_url, "dimensions": 32},
+        "chunking": {"max_chars": 900},
+    }
+    folder = moving.folder.parent / "notes"
+    folder.mkdir()
+    corpus = corpus_with(folder, base)
+    moving = replace(moving, chain=replace(moving.chain, corpus=corpus))
+    found = moving.adopt(**TRUSTED)
+    adoption.adopted(found, corpus, replace(WISH, **TRUSTED))
+    shown = capsys.readouterr().out
+    lines = [each for each in shown.splitlines() if re.match(r"  [a-z]+: ", each)]
+    recipe = wiring.recipe_of(corpus_with(folder, base | yaml.safe_load("\n".join(lines))))
+    assert (recipe.embedder, recipe.chunker) == (found.model, found.chunker)
+    assert recipe.dimensions == WIDTH
+    assert f"base_url must go: {moving.service.openai_url}" in shown
+    assert "dimensions must be 64: notes asks for 32" in shown
+
+
+def corpus_with(folder: Path, attributes: dict[str, object]) -> Corpus:
+    file = {"type": "rag_assets.components.Corpus", "attributes": attributes}
+    (folder / "defs.yaml").write_text(yaml.safe_dump(file))
+    return read_corpus(folder)
 
 
 def test_the_command_adopts_and_says_what_to_write_into_the_settings(

@@ -59,7 +59,7 @@ FILLED_IN = {
     "{document}": "uri",
     "{table}": "documents",
     "{wanted}": "true",
-    "{found}": "(SELECT *, text_hash AS vector FROM chunks) f",
+    "{found}": "(SELECT *, ord AS row_number, text_hash AS vector FROM chunks) f",
 }
 """What stands for a stage's rows, for what a user asks of them, and for a table of somebody else."""
 

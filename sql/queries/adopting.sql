@@ -48,7 +48,7 @@ SELECT {vector}::text AS vector FROM {table} WHERE {vector} IS NOT NULL AND {wan
 -- The live documents of a corpus whose text is stored, and whether it is cut under this name already.
 SELECT d.doc_id, d.uri, d.content_hash, EXISTS (
     SELECT FROM chunk_sets s WHERE s.content_hash = d.content_hash AND s.parser = %(parser)s
-                               AND s.chunker = %(chunker)s) AS known
+                               AND s.chunker = %(chunker)s) AS cut
 FROM documents d JOIN document_texts t ON t.content_hash = d.content_hash AND t.parser = %(parser)s
 WHERE d.corpus = %(corpus)s AND d.state = 'live' ORDER BY d.doc_id;
 
@@ -57,9 +57,20 @@ WHERE d.corpus = %(corpus)s AND d.state = 'live' ORDER BY d.doc_id;
 SELECT content_hash, parser, title, text, headings, pages, warnings FROM document_texts
 WHERE parser = %(parser)s AND content_hash = ANY (%(content_hashes)s::bytea[]);
 
+-- name: adopted
+-- Passages without headings of texts that are cut under this name, and whether this model's vector of
+-- each is there: another model's is none.
+SELECT c.content_hash, c.start_char AS start, c.end_char AS "end", EXISTS (
+    SELECT FROM embeddings e JOIN corpora k ON k.corpus = %(corpus)s AND k.scope = e.scope
+    WHERE e.model = %(embedder)s AND e.text_hash = c.text_hash) AS embedded
+FROM chunks c
+WHERE c.content_hash = ANY (%(content_hashes)s::bytea[]) AND c.parser = %(parser)s
+  AND c.chunker = %(chunker)s AND cardinality(c.heading_path) = 0;
+
 -- name: make_found
 -- What was found, until it is written document by document: of this session alone.
 CREATE TEMPORARY TABLE found (
+    row_number   bigint NOT NULL,
     content_hash bytea NOT NULL,
     start_char   integer NOT NULL,
     end_char     integer NOT NULL,
@@ -68,12 +79,19 @@ CREATE TEMPORARY TABLE found (
 
 -- name: copy_found
 -- Rows of the table, where they stand.
-COPY found (content_hash, start_char, end_char, vector) FROM STDIN (FORMAT BINARY);
+COPY found (row_number, content_hash, start_char, end_char, vector) FROM STDIN (FORMAT BINARY);
 
 -- name: found
 -- Document by document; a passage that is there twice counts once.
-SELECT DISTINCT ON (content_hash, start_char, end_char) content_hash, start_char, end_char, vector
+SELECT DISTINCT ON (content_hash, start_char, end_char)
+       row_number, content_hash, start_char, end_char, vector
 FROM {found} ORDER BY content_hash, start_char, end_char, vector;
+
+-- name: rows_only_in
+-- How many rows stand in these contents and in no other.
+SELECT count(*) AS rows FROM (
+    SELECT FROM {found} GROUP BY row_number
+    HAVING bool_and(content_hash = ANY (%(content_hashes)s::bytea[]))) lost;
 
 -- name: begin
 -- That an adoption is under way, and what is known of it so far.

@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 200
 VECTORS, ARRAYS, JSON = {"vector", "halfvec"}, {"_float4", "_float8"}, {"json", "jsonb"}
 STORED = {"r", "p", "m"}
 """Kinds of relations whose rows have a place."""
-COPIED = ("bytea", "int4", "int4", "bytea")
+COPIED = ("int8", "bytea", "int4", "int4", "bytea")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,15 @@ class StoredContent:
     doc_id: str
     uri: str
     content_hash: bytes
-    known: bool
-    """Whether it is cut under the name of the adoption already."""
+    cut: bool
+    """Under the name of the adoption, whatever model that was for."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPassage:
     """Where a row's text stands, and its vector."""
 
+    row: int
     content_hash: bytes
     start: int
     end: int
@@ -230,6 +231,17 @@ class PostgresAdopting:
                 for row in rows
             }
 
+    def adopted(
+        self, generation: Generation, content_hashes: Collection[bytes]
+    ) -> dict[bytes, dict[tuple[int, int], bool]]:
+        """Of texts that are cut: where their passages are, and whether their vectors are there."""
+        which = _which(generation) | {"content_hashes": list(content_hashes)}
+        found: dict[bytes, dict[tuple[int, int], bool]] = {each: {} for each in content_hashes}
+        with connect(self._url) as connection:
+            for row in connection.execute(_query("adopted"), which):
+                found[row["content_hash"]][row["start"], row["end"]] = row["embedded"]
+        return found
+
     @contextmanager
     def finding(self) -> "Iterator[Finding]":
         """Keeps what is found on the disk of the server, for as long as the context lasts."""
@@ -280,16 +292,19 @@ class PostgresAdopting:
     def adopt(
         self,
         generation: Generation,
-        chunks: ChunkSet,
+        chunks: ChunkSet | None,
         vectors: Mapping[bytes, Vectors],
         passages: int,
         run: RunIdentity,
     ) -> int | None:
-        """Returns how many vectors were new; None where somebody has cut, or erased, the text."""
+        """Returns how many vectors were new; None where somebody has cut, or erased, the text.
+
+        Without chunks, those that are there get their vectors.
+        """
         which = _which(generation, run)
         hashes = sorted(vectors)
         with connect(self._url, vectors=True) as connection, connection.transaction():
-            if not write_chunk_sets(connection, [chunks], run):
+            if chunks is not None and not write_chunk_sets(connection, [chunks], run):
                 return None
             given = {"text_hashes": hashes, "vectors": [vectors[each] for each in hashes]}
             added = queries.load("embeddings")["add_embeddings"]
@@ -313,7 +328,17 @@ class Finding:
         with self.connection.cursor() as cursor, cursor.copy(_query("copy_found")) as copy:
             copy.set_types(COPIED)
             for each in passages:
-                copy.write_row((each.content_hash, each.start, each.end, each.vector.tobytes()))
+                place = each.row, each.content_hash, each.start, each.end
+                copy.write_row((*place, each.vector.tobytes()))
+
+    def rows_only_in(self, content_hashes: Collection[bytes]) -> int:
+        """How many rows stand nowhere else."""
+        from psycopg.sql import SQL, Identifier
+
+        asked = SQL(_query("rows_only_in")).format(found=Identifier("found"))
+        which = {"content_hashes": list(content_hashes)}
+        row = self.connection.execute(asked, which).fetchone()
+        return 0 if row is None else int(row["rows"])
 
     def by_content(self) -> Iterator[tuple[bytes, list[FoundPassage]]]:
         """Document by document, as a stream."""
@@ -329,6 +354,7 @@ class Finding:
                     content_hash,
                     [
                         FoundPassage(
+                            row["row_number"],
                             content_hash,
                             row["start_char"],
                             row["end_char"],
