@@ -252,6 +252,11 @@ def corpus_named(settings: Settings, name: str | None) -> Corpus:
     return corpora[_one_of(list(corpora), name, place=str(settings.defs))]
 
 
+def declares(settings: Settings, name: str) -> bool:
+    """Whether some defs.yaml is of a corpus of this name."""
+    return name in {corpus.name for corpus in read_corpora(settings.defs)}
+
+
 def corpora_to_keep(settings: Settings, stores: wiring.Stores, name: str | None) -> list[Corpus]:
     """The corpora of the settings that the database holds; or the one named, which it must hold."""
     stored = stored_corpora(stores)

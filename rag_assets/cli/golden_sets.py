@@ -48,14 +48,14 @@ def check_golden_set(*, which: str | None, corpus: str | None, as_json: bool) ->
 
     Where a sentence no longer stands, the nearest one is shown: it may have moved or been reworded.
     Also says which questions ask the same, and how small a difference between two generations the
-    questions can show. Exit code 1 if a label or a question is to be mended.
+    questions can show. The name of a corpus goes before a path: write ./NAME for a folder that is
+    called like one. Exit code 1 if a label or a question is to be mended.
     """
     from rag_assets import printing
     from rag_assets.evaluation.golden_set import read_golden_set
     from rag_assets.printing import labels
 
-    path = Path(which) if which and corpus is None and Path(which).exists() else None
-    path = Path(which) if which and corpus is not None else path
+    path = Path(which) if which and (corpus is not None or _is_path(which)) else None
     labelling = labelling_of(corpus if path else which)
     golden_set = read_golden_set(path) if path else labelling.publisher.golden_set()
     with printing.Doing(f"checking {golden_set.name}"):
@@ -63,6 +63,15 @@ def check_golden_set(*, which: str | None, corpus: str | None, as_json: bool) ->
     print_json(asdict(found)) if as_json else labels.checked(found)
     if not found.sound:
         raise SystemExit(FAILED)
+
+
+def _is_path(which: str) -> bool:
+    """A corpus is meant where there is one of that name, whatever else is called so."""
+    from rag_assets import installation
+
+    if installation.declares(Settings.from_environment(), which):
+        return False
+    return Path(which).exists() or Path(which).suffix != "" or "/" in which
 
 
 @golden.command(
@@ -187,12 +196,15 @@ def mine_golden_set(
 
     A question with helpful passages becomes a labelled one. Where people disagree, or the passage
     stands no longer, nothing is made. Questions that nothing helped with are listed: whether the
-    corpus has an answer is for a person to say.
+    corpus has an answer is for a person to say. Exit code 1 if there is no labelled question, for
+    then nothing is written.
     """
     from rag_assets.printing import labels
 
     found = labelling_of(corpus).mine(to, since=since, replace=replace)
     print_json(asdict(found)) if as_json else labels.mined(found, to)
+    if not found.questions:
+        raise SystemExit(FAILED)
 
 
 @main.group(

@@ -119,9 +119,10 @@ def explain(*, corpus: str, as_json: bool) -> None:
 )
 @json_option
 def costs(*, corpus: str | None, since: datetime | None, by: "CostKey", as_json: bool) -> None:
-    """Show what was asked of embedding models and what it cost, for CORPUS or for every corpus.
+    """Show what was asked of models and what it cost, for CORPUS or for every corpus.
 
-    Each line keeps the price of its day. Requests that failed are counted too.
+    Of embedding models, and of the chat models of `golden generate`, which are of no generation and
+    of no bucket. Each line keeps the price of its day. Requests that failed are counted too.
     """
     from rag_assets import installation
     from rag_assets.printing import plans

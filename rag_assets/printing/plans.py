@@ -223,6 +223,10 @@ def _standing(found: Explanation) -> str:
 # --- what was spent ------------------------------------------------------------------------------
 
 
+OF_NONE = {"bucket": "-1", "generation": "0"}
+"""How costs are kept that are of none, as those of questions of a golden set."""
+
+
 def costs(lines: Sequence[CostLine], by: str) -> None:
     if not lines:
         say("Nothing was spent on models.")
@@ -234,7 +238,7 @@ def costs(lines: Sequence[CostLine], by: str) -> None:
         [
             (
                 *((each.corpus,) if several else ()),
-                "none" if each.of == "-1" else each.of,
+                "none" if each.of == OF_NONE.get(by) else each.of,
                 f"{each.requests:,}",
                 f"{each.texts:,}",
                 f"{each.tokens:,}",

@@ -139,6 +139,16 @@ def test_how_small_a_difference_it_shows_comes_from_stored_scores(
     assert "for the tolerance of 0.020 it takes" in done(command("golden", "check"))
 
 
+def test_a_folder_that_is_called_like_a_corpus_is_not_checked_in_its_place(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    assert "3 questions" in done(command("golden", "check", "notes"))
+    assert "has no file qrels" in command("golden", "check", "./notes").stderr
+    assert "no golden set at nowhere.yaml" in command("golden", "check", "nowhere.yaml").stderr
+    assert "nowhere" in command("golden", "check", "nowhere").stderr
+
+
 # --- export and import ---------------------------------------------------------------------------
 
 
@@ -335,6 +345,6 @@ def test_nobody_gives_feedback_on_what_they_may_not_see(command: Command) -> Non
 def test_feedback_of_before_a_day_is_left_out(command: Command) -> None:
     done(command("feedback", "give", "notes", "What is on top?", "--helpful"))
     assert "Nobody has said" in done(command("feedback", "list", "--since", "2999-01-01"))
-    assert "No question" in done(
-        command("golden", "mine", "notes", "--to", "x.yaml", "--since", "2999-01-01")
-    )
+    nothing = command("golden", "mine", "notes", "--to", "x.yaml", "--since", "2999-01-01")
+    assert nothing.exit_code == 1
+    assert "No question" in nothing.stdout

@@ -156,3 +156,20 @@ def test_what_counts_against_a_limit_and_is_in_no_ledger_is_named(
     [whole, in_part] = capsys.readouterr().out.splitlines()
     assert whole == "$2.50 counts against the limit of $5.00."
     assert in_part.endswith("of $5.00, of which $2.00 for requests that were never answered.")
+
+
+@pytest.mark.parametrize(
+    ("by", "of", "told"),
+    [
+        ("generation", "0", "none"),
+        ("generation", "3", "3"),
+        ("bucket", "-1", "none"),
+        ("bucket", "0", "0"),
+    ],
+)
+def test_costs_of_no_generation_or_bucket_are_told_as_of_none(
+    capsys: pytest.CaptureFixture[str], by: str, of: str, told: str
+) -> None:
+    day = datetime(2026, 5, 1, tzinfo=UTC)
+    plans.costs([CostLine("handbook", of, 1, 1, 50, None, 50, (), day, day)], by)
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == told
