@@ -1,7 +1,7 @@
 """Golden sets of a corpus: checked, exported, imported, generated, and mined from feedback."""
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from rag_assets.adapters.prices import Prices
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.generating import Generated, written
-from rag_assets.evaluation.golden_set import GoldenSet, read_golden_set
+from rag_assets.evaluation.golden_set import GoldenSet, LabelledQuestion, read_golden_set
 from rag_assets.evaluation.golden_set.beir import written_corpus, written_folder
 from rag_assets.evaluation.golden_set.checking import Checked, checked
 from rag_assets.evaluation.golden_set.writing import by_place, by_quote
@@ -49,7 +49,7 @@ class Labelling:
 
     def texts(self, golden_set: GoldenSet) -> dict[str, str]:
         """The documents that its labels are of."""
-        return self.publisher.stores.documents.live_texts(self.corpus, golden_set.doc_ids)
+        return self.publisher.texts(golden_set.doc_ids)
 
     def check(self, golden_set: GoldenSet) -> Checked:
         """What is to be mended, and how small a difference the questions can show."""
@@ -89,7 +89,7 @@ class Labelling:
     def generate_offline(self, to: Path, questions: int, *, replace: bool) -> GoldenSet:
         """Of headings and of the rarest sentences."""
         refuse_existing([to], replace=replace)
-        documents = self.publisher.stores.documents.sample(self.corpus, limit=SAMPLED_DOCUMENTS)
+        documents = self.publisher.sample(SAMPLED_DOCUMENTS)
         golden_set = known_items(documents, limit=questions)
         self._write(golden_set, to, _about(golden_set), replace=replace)
         return golden_set
@@ -104,8 +104,12 @@ class Labelling:
         replace: bool,
         told: Callable[[int], None],
     ) -> Generated:
-        """By a chat model. What was written until something failed is kept, and so is its cost."""
-        refuse_existing([to], replace=replace)
+        """By a chat model. What was written until something failed is kept, and so is its cost.
+
+        Each question is in a file beside `to` as soon as it is written; that file stays where this
+        is interrupted.
+        """
+        refuse_existing([to, part_of(to)], replace=replace)
         writer = wiring.question_writer(
             model.name, base_url=model.base_url, api_key_env=model.api_key_env
         )
@@ -123,11 +127,10 @@ class Labelling:
                 self.corpus, writer.identity, draft.used, usd, run
             )
 
-        documents = self.publisher.stores.documents.sample(
-            self.corpus, limit=max(SAMPLED_DOCUMENTS, questions)
-        )
-        with closing(writer):
-            found = written(
+        documents = self.publisher.sample(max(SAMPLED_DOCUMENTS, questions))
+        about = (f"Written by {writer.identity}.", *BY_HAND)
+        with closing(writer), _kept_beside(to, about) as keep:
+            return written(
                 documents,
                 questions,
                 writer=writer,
@@ -135,13 +138,9 @@ class Labelling:
                 price=price,
                 max_usd=model.max_usd,
                 paid=paid,
+                kept=keep,
                 told=told,
             )
-        if found.questions:
-            golden_set = GoldenSet(to.name, tuple(found.questions))
-            about = (f"Written by {writer.identity}.", *BY_HAND)
-            self._write(golden_set, to, about, replace=replace)
-        return found
 
     def mine(self, to: Path, *, since: datetime | None, replace: bool) -> Mined:
         """What people have said of passages, as labelled questions."""
@@ -149,7 +148,7 @@ class Labelling:
         stores = self.publisher.stores
         feedback = stores.feedback.given(self.corpus, since=since)
         doc_ids = {each.doc_id for each in feedback if each.doc_id}
-        found = mined(feedback, stores.documents.live_texts(self.corpus, doc_ids))
+        found = mined(feedback, self.publisher.texts(doc_ids))
         if found.questions:
             about = (f"From what people have said of passages of {self.corpus}.", *BY_HAND)
             write_files({to: written_yaml(found.questions, comments=about)}, replace=replace)
@@ -168,6 +167,38 @@ class Labelling:
 
 def _about(golden_set: GoldenSet) -> tuple[str, ...]:
     return ("Made from the documents themselves.", *BY_HAND) if golden_set.generated else ()
+
+
+def part_of(to: Path) -> Path:
+    """Where questions are that were paid for, until all of them are written."""
+    return to.with_name(f"{to.name}.part")
+
+
+@contextmanager
+def _kept_beside(to: Path, about: tuple[str, ...]) -> Iterator[Callable[[LabelledQuestion], None]]:
+    """Refuses a target that cannot be written at once, before anything is paid for."""
+    part, rows = part_of(to), 0
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{to} cannot be written: {error.strerror}.") from error
+
+    def keep(question: LabelledQuestion) -> None:
+        nonlocal rows
+        text = written_yaml([question], comments=() if rows else about)
+        file.write(text.removeprefix("questions:\n") if rows else text)
+        file.flush()
+        rows += 1
+
+    try:
+        with file:
+            yield keep
+        if rows:
+            part.replace(to)
+    finally:
+        if not rows:
+            part.unlink(missing_ok=True)
 
 
 def write_files(files: dict[Path, str], *, replace: bool) -> None:

@@ -152,10 +152,10 @@ def generate_golden_set(
     Without --model offline, of headings and of the rarest sentences. With --model, passages are
     sent to that model, which asks a question and quotes the sentence that answers it; what it says
     is held against the document, asked for once more where it cannot be, and else left out. The
-    cost is kept in the table `costs`.
+    cost is kept in the table `costs`. Where it is interrupted, what was written stays in FILE.part.
     """
     from rag_assets import printing
-    from rag_assets.labelling import ChatModel
+    from rag_assets.labelling import ChatModel, part_of
     from rag_assets.printing import labels
 
     labelling, run = labelling_of(corpus), command_run("golden")
@@ -167,15 +167,19 @@ def generate_golden_set(
         return
     prices = Settings.from_environment().prices
     how = ChatModel(model, base_url, api_key_env, prices, max_cost)
-    with printing.Doing(f"{model} writes questions") as doing:
-        found = labelling.generate(
-            to,
-            questions,
-            how,
-            run,
-            replace=replace,
-            told=lambda done: doing.now(f"{model} writes questions: {done} of {questions}"),
-        )
+    try:
+        with printing.Doing(f"{model} writes questions") as doing:
+            found = labelling.generate(
+                to,
+                questions,
+                how,
+                run,
+                replace=replace,
+                told=lambda done: doing.now(f"{model} writes questions: {done} of {questions}"),
+            )
+    finally:
+        if part_of(to).exists():
+            click.echo(f"What was written is kept in {part_of(to)}.", err=True)
     labels.generated(found, to, questions)
     if found.failure is not None:
         raise found.failure

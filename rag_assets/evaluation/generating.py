@@ -93,10 +93,14 @@ def written(
     price: ChatPrice | None,
     max_usd: Decimal | None,
     paid: Callable[[Draft], None],
+    kept: Callable[[LabelledQuestion], None] = lambda _: None,
     told: Callable[[int], None] = lambda _: None,
 ) -> Generated:
-    """So many questions, or fewer; `paid` is told of each answer before it is looked at."""
-    work = _Writing(writer, clock, price, max_usd, paid)
+    """So many questions, or fewer; `paid` is told of each answer before it is looked at.
+
+    `kept` is given each question at once: whoever interrupts this gets nothing back.
+    """
+    work = _Writing(writer, clock, price, max_usd, paid, kept)
     for tried, passage in enumerate(chosen_passages(documents)):
         if len(work.found.questions) == wanted or tried == PASSAGES_A_QUESTION * wanted:
             break
@@ -117,6 +121,7 @@ class _Writing:
     price: ChatPrice | None
     max_usd: Decimal | None
     paid: Callable[[Draft], None]
+    kept: Callable[[LabelledQuestion], None]
     found: Generated = field(default_factory=Generated)
     _asked: set[str] = field(default_factory=set)
     _lost_usd: Decimal = Decimal(0)
@@ -179,9 +184,9 @@ class _Writing:
         [(start, end)] = places_of(draft.quote, text)
         label = Label(passage.doc_id, one_line(text[start:end]))
         name = f"{GENERATED}-{passage.id[:10]}"
-        self.found.questions.append(
-            LabelledQuestion(name, draft.question, (label,), (GENERATED, WRITTEN))
-        )
+        question = LabelledQuestion(name, draft.question, (label,), (GENERATED, WRITTEN))
+        self.found.questions.append(question)
+        self.kept(question)
 
 
 def problem_with(draft: Draft, passage: Passage, text: str, asked: Collection[str] = ()) -> str:

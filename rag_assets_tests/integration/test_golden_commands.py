@@ -8,8 +8,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from rag_assets.adapters.postgres.connections import connect
 from rag_assets.cli import main
+from rag_assets.cli.finding import labelling_of
 from rag_assets.evaluation.golden_set import read_golden_set
+from rag_assets.labelling import ChatModel
 from rag_assets.model import Corpus, QuestionScore, Scores
 from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.integration.flow import RUN, Chain, rows, write
@@ -284,6 +287,53 @@ def test_what_was_written_before_a_failure_is_kept_and_no_error_holds_the_key(
     assert wrong not in refused.output
     assert "answered 401" in refused.stderr
     assert len(read_golden_set(tmp_path / "made.yaml").questions) == 1
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_anything_is_paid_for(
+    command: Command, chat: ChatService, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    refused = generate(command, chat, "--to", "file/made.yaml")
+    assert "file/made.yaml cannot be written" in refused.stderr
+    assert chat.asked == []
+
+
+def test_what_was_paid_for_is_kept_where_its_cost_cannot_be(
+    command: Command, chat: ChatService, chain: Chain, tmp_path: Path
+) -> None:
+    with connect(chain.urls.owner) as connection:
+        connection.execute(
+            "ALTER TABLE rag_assets.costs ADD CONSTRAINT full_disk"
+            " CHECK (stage <> 'golden set' OR requests < 2)"
+        )
+    broken = generate(command, chat, "--questions", "2")
+    assert broken.exit_code != 0
+    assert "What was written is kept in made.yaml.part" in broken.stderr
+    assert not (tmp_path / "made.yaml").exists()
+    (tmp_path / "made.yaml.part").rename(tmp_path / "kept.yaml")
+    assert len(read_golden_set(tmp_path / "kept.yaml").questions) == 1
+
+
+def test_who_interrupts_a_model_keeps_what_it_wrote_and_what_was_there(
+    command: Command, chat: ChatService, tmp_path: Path
+) -> None:
+    (tmp_path / "made.yaml").write_text("precious")
+
+    def interrupt(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    model = ChatModel("openai:small", chat.url, "CHAT_KEY")
+    with pytest.raises(KeyboardInterrupt):
+        labelling_of("notes").generate(
+            tmp_path / "made.yaml", 3, model, RUN, replace=True, told=interrupt
+        )
+    assert (tmp_path / "made.yaml").read_text() == "precious"
+    again = generate(command, chat)
+    assert "made.yaml.part: this is there already" in again.stderr
+    (tmp_path / "made.yaml.part").rename(tmp_path / "kept.yaml")
+    assert len(read_golden_set(tmp_path / "kept.yaml").questions) == 2
+    assert (tmp_path / "kept.yaml").read_text().count("questions:") == 1
 
 
 def test_options_of_a_model_need_a_model(command: Command) -> None:
