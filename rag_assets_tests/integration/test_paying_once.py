@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import psycopg
 import pytest
@@ -28,6 +29,7 @@ from rag_assets.model import (
     Stage,
     bucket_of,
 )
+from rag_assets.resources import MAX_USD_TAG, Platform
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import InMemorySource
 from rag_assets_tests.integration.flow import RUN, Chain, rows, value
@@ -194,6 +196,24 @@ def test_a_price_that_was_not_known_at_one_time_takes_nothing_from_what_is_known
         assert told.usd == (None if usd is None else Decimal(usd))
         assert told.unit_prices == (() if unit_price is None else (Decimal(unit_price),))
         assert told.tokens_unpriced == unpriced
+
+
+def test_a_limit_begins_with_what_another_process_of_the_run_has_paid(
+    hosted: Hosted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    urls = hosted.chain.urls
+    monkeypatch.setenv("RAG_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAG_ASSETS_DATABASE_URL", urls.owner)
+    monkeypatch.setenv("RAG_ASSETS_WRITER_URL", urls.writer)
+    monkeypatch.setenv("RAG_ASSETS_READER_URL", urls.reader)
+    hosted.prepare(ENOUGH)
+    run = dg.DagsterRun("notes", tags={MAX_USD_TAG: "3"})
+    hosted.chain.stores.evaluations.add_cost_of_questions(
+        "notes", "openai:gpt", ModelUse(60, 40), Decimal(2), RunIdentity(run.run_id, "1")
+    )
+    budget = Platform().spending(hosted.chain.corpus, run).budget
+    assert budget is not None
+    assert (budget.limit, budget.spent) == (Decimal(3), Decimal(2))
 
 
 def test_questions_without_a_price_keep_what_others_have_cost(hosted: Hosted) -> None:
