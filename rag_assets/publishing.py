@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import takewhile
@@ -16,9 +16,12 @@ from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.adapters.system_clock import SystemClock
 from rag_assets.answering import pipeline
 from rag_assets.errors import NotReadyError
+from rag_assets.evaluation.asking import AskedOnce, QuestionVectors
 from rag_assets.evaluation.comparing import changed_questions, compared, judged
 from rag_assets.evaluation.drifting import Drift, drifted, rebuild_is_due
 from rag_assets.evaluation.golden_set import GoldenSet, read_golden_set
+from rag_assets.evaluation.golden_set.carrying import carried
+from rag_assets.evaluation.golden_set.writing import by_quote
 from rag_assets.evaluation.known_items import known_items
 from rag_assets.evaluation.scoring import METRICS, score
 from rag_assets.model import (
@@ -32,6 +35,7 @@ from rag_assets.model import (
     GoldenQuestion,
     GraphRecall,
     IndexKind,
+    ParsedDocument,
     PublishedIndex,
     QuestionChange,
     Recipe,
@@ -41,7 +45,7 @@ from rag_assets.model import (
     Verdict,
 )
 from rag_assets.operations.expectations import believed
-from rag_assets.ports import Embedder, SearchIndex, SentenceEmbedder, Vectors
+from rag_assets.ports import Embedder, SearchIndex, SentenceEmbedder
 from rag_assets.settings import DatabaseUrls
 
 DIFFERING = 100
@@ -108,34 +112,16 @@ def _damaged(buckets: int, corpus: str) -> Iterator[str]:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _AskedOnce:
-    """Embeds each question once, however often it is searched for."""
-
-    embedder: Embedder
-    vectors: dict[str, Vectors] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> str:
-        return self.embedder.identity
-
-    @property
-    def dimensions(self) -> int:
-        return self.embedder.dimensions
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        return self.embedder.embed_documents(texts)
-
-    def embed_question(self, text: str) -> Vectors:
-        if text not in self.vectors:
-            self.vectors[text] = self.embedder.embed_question(text)
-        return self.vectors[text]
+_KNOWN_QUESTIONS = QuestionVectors(most=10_000)
+"""Of this process, which scores one golden set again and again."""
 
 
 def _asking_once(name: str) -> Embedder:
     """One that can tell of sentences works here, at no cost, and must be seen to be able to."""
     embedder = wiring.embedder_for(name)
-    return embedder if isinstance(embedder, SentenceEmbedder) else _AskedOnce(embedder)
+    if isinstance(embedder, SentenceEmbedder):
+        return embedder
+    return AskedOnce(embedder, _KNOWN_QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,25 +212,49 @@ class Publisher:
         """The corpus's own, else one generated from its documents."""
         if self.corpus.evaluation.golden_set:
             return read_golden_set(Path(self.corpus.evaluation.golden_set))
-        return known_items(self.stores.documents.sample(self.corpus.name, limit=SAMPLED_DOCUMENTS))
+        documents = self.sample(SAMPLED_DOCUMENTS)
+        generated = known_items(documents)
+        texts = {doc_id: document.text for doc_id, document in documents.items()}
+        return replace(generated, questions=by_quote(generated, texts))
+
+    @property
+    def parser(self) -> str | None:
+        """Whose texts readers have, which labels are of; None while nothing is published."""
+        published = self._published()
+        return published.recipe.parser if published else None
+
+    def texts(self, doc_ids: Collection[str]) -> dict[str, str]:
+        """As readers have them: another parser's are another text, with other places."""
+        return self.stores.documents.live_texts(self.corpus.name, doc_ids, parser=self.parser)
+
+    def sample(self, limit: int) -> dict[str, ParsedDocument]:
+        """Of the same texts."""
+        return self.stores.documents.sample(self.corpus.name, limit=limit, parser=self.parser)
 
     def scores(self, generation: Generation, golden_set: GoldenSet, run: RunIdentity) -> Scores:
         """What a generation scores with its present content; measured once, then remembered."""
         if found := self.remembered(generation, golden_set):
             return found
         stores = self.stores
-        texts = stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
-        fitting, _ = golden_set.fitting(texts)
-        if not fitting.questions:  # documents so short that no question could be made of them
+        questions = self._questions(generation, golden_set)
+        if not questions:  # documents so short that no question could be made of them
             return Scores(generation.number, golden_set.identity, ())
-        measured = self._measured(generation, golden_set.identity, fitting.resolve(texts))
+        measured = self._measured(generation, golden_set.identity, questions)
         stores.evaluations.add(measured, content=self._content(generation), run=run)
         return measured
 
+    def _questions(
+        self, generation: Generation, golden_set: GoldenSet
+    ) -> tuple[GoldenQuestion, ...]:
+        """With the places of their answers in the texts that this generation was cut from."""
+        own = self.stores.documents.live_texts(
+            self.corpus.name, golden_set.doc_ids, parser=generation.recipe.parser
+        )
+        return carried(golden_set, reference=self.texts(golden_set.doc_ids), texts=own)
+
     def stale_labels(self, golden_set: GoldenSet) -> tuple[str, ...]:
         """Labels whose sentence no longer stands in its document; they are left out of scores."""
-        texts = self.stores.documents.live_texts(self.corpus.name, golden_set.doc_ids)
-        return golden_set.fitting(texts)[1]
+        return golden_set.fitting(self.texts(golden_set.doc_ids))[1]
 
     def remembered(self, generation: Generation, golden_set: GoldenSet) -> Scores | None:
         """What it scored with this content before."""
@@ -603,9 +613,14 @@ class Publisher:
         return wiring.pinned_index(index, row)
 
     def _content(self, generation: Generation) -> str:
-        """What a score depends on beside the questions: what is served how, what is measured."""
+        """What a score depends on beside the questions: what is served how, what is measured.
+
+        Also on whose texts the labels are of, where those are not its own.
+        """
         served = self.stores.generations.content(generation.number).content
-        return f"{served}/{self._how}/{_hashed(f'{__version__} {METRICS}')}"
+        others = {self.parser} - {None, generation.recipe.parser}
+        measured = _hashed(" ".join([f"{__version__} {METRICS}", *map(str, others)]))
+        return f"{served}/{self._how}/{measured}"
 
     @property
     def _how(self) -> str:

@@ -438,8 +438,10 @@ FROM buckets b JOIN corpora c USING (corpus)
 WHERE b.corpus = %(corpus)s AND b.bucket = ANY (%(buckets)s::smallint[]);
 
 -- name: live_texts
--- The text of these documents, as they were last read.
-SELECT d.doc_id, t.text FROM documents d JOIN document_texts t USING (content_hash, parser)
+-- The text of these documents as this parser read them; as they were last read, without one.
+SELECT d.doc_id, t.text FROM documents d
+JOIN document_texts t ON t.content_hash = d.content_hash
+                     AND t.parser = coalesce(%(parser)s::text, d.parser)
 WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id = ANY (%(doc_ids)s);
 
 -- name: page_of_live_texts
@@ -449,8 +451,10 @@ WHERE d.corpus = %(corpus)s AND d.state = 'live' AND d.doc_id > %(after)s
 ORDER BY d.doc_id LIMIT %(limit)s;
 
 -- name: sample_documents
--- A sample that does not change while the documents do not.
+-- A sample that does not change while the documents do not; of the texts as above.
 SELECT d.doc_id, t.title, t.text, t.headings, t.pages, t.warnings
-FROM documents d JOIN document_texts t USING (content_hash, parser)
+FROM documents d
+JOIN document_texts t ON t.content_hash = d.content_hash
+                     AND t.parser = coalesce(%(parser)s::text, d.parser)
 WHERE d.corpus = %(corpus)s AND d.state = 'live'
 ORDER BY sha256(convert_to(d.doc_id, 'UTF8')) LIMIT %(limit)s;

@@ -143,9 +143,14 @@ class PostgresDocuments:
             found = only_row(connection.execute(_query("live_documents"), {"corpus": corpus}))
             return int(found["live"])
 
-    def live_texts(self, corpus: str, doc_ids: Collection[str]) -> dict[str, str]:
-        """Document id to text: what spans of a golden set are held against."""
-        which = {"corpus": corpus, "doc_ids": list(doc_ids)}
+    def live_texts(
+        self, corpus: str, doc_ids: Collection[str], *, parser: str | None = None
+    ) -> dict[str, str]:
+        """Document id to text: what spans of a golden set are held against.
+
+        Without a parser, the text that was read last. Left out is what the parser has not read.
+        """
+        which = {"corpus": corpus, "doc_ids": list(doc_ids), "parser": parser}
         with connect(self._url) as connection:
             rows = connection.execute(_query("live_texts"), which)
             return {row["doc_id"]: row["text"] for row in rows}
@@ -162,12 +167,13 @@ class PostgresDocuments:
                 yield from ((row["doc_id"], row["title"], row["text"]) for row in rows)
                 which["after"] = rows[-1]["doc_id"]
 
-    def sample(self, corpus: str, *, limit: int) -> dict[str, ParsedDocument]:
+    def sample(
+        self, corpus: str, *, limit: int, parser: str | None = None
+    ) -> dict[str, ParsedDocument]:
         """Live documents, the same ones as long as none comes or goes."""
+        which = {"corpus": corpus, "limit": limit, "parser": parser}
         with connect(self._url) as connection:
-            rows = connection.execute(
-                _query("sample_documents"), {"corpus": corpus, "limit": limit}
-            )
+            rows = connection.execute(_query("sample_documents"), which)
             return {row["doc_id"]: parsed_document(row) for row in rows}
 
     def counts(
