@@ -40,7 +40,9 @@ def problem_with(call: str) -> str | None:
         if found is None:
             return f"no such command: rag-assets {call}"
         command = found
-    known = {name for each in command.get_params(context) for name in each.opts}
+    known = {
+        name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)
+    }
     unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
     return f"rag-assets {call}: no option {unknown[0]}" if unknown else None
 
