@@ -133,5 +133,9 @@ class NotReadyError(RagAssetsError):
     pass
 
 
+class OvertakenError(NotReadyError):
+    """Somebody has published, gone back or cancelled while this was being judged."""
+
+
 class MissingExtraError(RagAssetsError):
     pass

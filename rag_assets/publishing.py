@@ -35,6 +35,7 @@ from rag_assets.model import (
     GoldenQuestion,
     GraphRecall,
     IndexKind,
+    Judged,
     ParsedDocument,
     PublishedIndex,
     QuestionChange,
@@ -196,10 +197,10 @@ class Publisher:
             raise not_caught_up(generation, unfinished)
         return generation
 
-    def chosen(self, number: int | None) -> Generation:
+    def chosen(self, number: int | None, *, forced: bool = False) -> Generation:
         """The generation to publish: the newest candidate where no number is given."""
         if number is not None:
-            return self.standing_one(number)
+            return self.living_one(number) if forced else self.standing_one(number)
         candidates = [each for each in self.standing() if each.state is GenerationState.CANDIDATE]
         if not candidates:
             raise NotReadyError(
@@ -558,10 +559,19 @@ class Publisher:
         return None
 
     def publish(
-        self, generation: Generation, *, run: RunIdentity, reason: str, forced: bool = False
+        self,
+        generation: Generation,
+        *,
+        run: RunIdentity,
+        reason: str,
+        forced: bool = False,
+        judged: Judged | None = None,
     ) -> list[int]:
-        """Lets readers see a generation; returns the numbers of those dropped with it."""
-        self._publish(generation, run=run, reason=reason, forced=forced)
+        """Lets readers see a generation; returns the numbers of those dropped with it.
+
+        With what it was `judged` against, it is published only while that is what readers see.
+        """
+        self._publish(generation, run=run, reason=reason, forced=forced, judged=judged)
         kept = self.corpus.generations
         generations = self.stores.generations
         return generations.drop_expired(self.corpus.name, grace=kept.grace, keep=kept.keep)
@@ -577,7 +587,7 @@ class Publisher:
         generations = self.stores.generations
         row = generations.published(self.corpus.name)
         key = wiring.key_variable(row.embedder, self.corpus, otherwise=row.api_key_env)
-        generations.update_retrieval(self.corpus.name, self.corpus.retrieval, api_key_env=key)
+        generations.update_retrieval(row, self.corpus.retrieval, api_key_env=key)
 
     def _publish(
         self,
@@ -587,6 +597,7 @@ class Publisher:
         reason: str,
         forced: bool = False,
         rolled_back: bool = False,
+        judged: Judged | None = None,
     ) -> None:
         self.stores.generations.publish(
             generation,
@@ -595,6 +606,7 @@ class Publisher:
             reason=reason,
             forced=forced,
             rolled_back=rolled_back,
+            judged=judged,
             api_key_env=wiring.key_variable(generation.recipe.embedder, self.corpus),
         )
 

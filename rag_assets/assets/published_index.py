@@ -6,8 +6,8 @@ import dagster as dg
 
 from rag_assets.adapters.postgres.generations import not_caught_up
 from rag_assets.assets.shape import DAILY_CODE, Column, corpus_asset
-from rag_assets.errors import NotPublishedError, NotReadyError
-from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.errors import NotPublishedError, NotReadyError, OvertakenError
+from rag_assets.model import Corpus, Generation, GenerationState, Judged, RunIdentity
 from rag_assets.publishing import Publisher, refusal
 from rag_assets.resources import Platform, run_of
 
@@ -47,11 +47,7 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
         """
         publisher, run = platform.publisher(corpus), run_of(context.run.run_id)
         candidate = _candidate(publisher)
-        if candidate is not None:
-            verdict = publisher.verdict(candidate, publisher.golden_set(), run)
-            if not verdict.accepted:
-                raise NotReadyError(refusal(candidate, verdict))
-            publisher.publish(candidate, run=run, reason=" ".join(verdict.reasons))
+        published = candidate is not None and _published(context, publisher, candidate, run)
         publisher.update_row()
         generations = publisher.stores.generations
         row = generations.published(corpus.name)
@@ -63,11 +59,31 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
                 "generation": row.generation,
                 "embedder": row.embedder,
                 "published_at": row.published_at.isoformat(),
-                "run/published": candidate is not None,
+                "run/published": published,
             }
         )
 
     return published_index
+
+
+def _published(
+    context: dg.AssetExecutionContext,
+    publisher: Publisher,
+    candidate: Generation,
+    run: RunIdentity,
+) -> bool:
+    """Whether it was; what a person has decided while it was judged stands."""
+    rival = publisher.rival_of(candidate)
+    verdict = publisher.verdict(candidate, publisher.golden_set(), run)
+    if not verdict.accepted:
+        raise NotReadyError(refusal(candidate, verdict))
+    judged = Judged(rival.number if rival else None)
+    try:
+        publisher.publish(candidate, run=run, reason=" ".join(verdict.reasons), judged=judged)
+    except OvertakenError as overtaken:
+        context.log.warning(str(overtaken))
+        return False
+    return True
 
 
 def _candidate(publisher: Publisher) -> Generation | None:
@@ -83,5 +99,6 @@ def _not_complete(publisher: Publisher) -> NotReadyError | NotPublishedError:
     name = publisher.corpus.name
     generations = publisher.stores.generations
     for generation in generations.living(name):
-        return not_caught_up(generation, generations.unfinished(generation))
+        if unfinished := generations.unfinished(generation):
+            return not_caught_up(generation, unfinished)
     return NotPublishedError(f"Corpus {name!r} has no index yet. Materialize vector_index first.")

@@ -14,7 +14,7 @@ from rag_assets.assets.shape import (
     current_generations,
 )
 from rag_assets.indexing.quality import judgings
-from rag_assets.model import Change, Corpus
+from rag_assets.model import Change, Corpus, has_readers
 from rag_assets.resources import Platform, run_of
 
 COLUMNS = (
@@ -65,6 +65,8 @@ def build(corpus: Corpus) -> dg.AssetsDefinition:
             changes += changes_of(generation.number, merged)
             for each in merged.values():
                 _add(totals, each)
+        if has_readers(generations):  # before the gate: it speaks of candidates, not of settings
+            platform.publisher(corpus).update_row()
         rows = {bucket: _bucket(generations[-1].number, each) for bucket, each in merged.items()}
         report(context, corpus, rows, changes)
         did = {f"run/{name}": number for name, number in totals.items()}

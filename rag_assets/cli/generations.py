@@ -38,7 +38,7 @@ def publish(*, corpus: str, generation: int | None, force: str | None) -> None:
     from rag_assets.printing import comparisons
 
     publisher, run = publisher_of(corpus), command_run("publish")
-    chosen = publisher.chosen(generation)
+    chosen = publisher.chosen(generation, forced=bool(force))
     if chosen.state is GenerationState.PUBLISHED:
         click.echo(f"Generation {chosen.number} of {corpus} is published already.")
         return

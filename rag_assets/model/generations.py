@@ -105,6 +105,14 @@ class PublishedIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a candidate was held against: it may replace this, and nothing else."""
+
+    rival: int | None
+    """None: nothing was published."""
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """One change of what readers see."""
 

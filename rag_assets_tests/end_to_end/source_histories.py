@@ -126,13 +126,17 @@ class Watcher:
         return self.evaluated(self.instance)
 
     def evaluated(self, instance: dg.DagsterInstance) -> Requests:
-        context = dg.build_sensor_context(
+        with dg.build_sensor_context(
             instance=instance,
             cursor=self.cursor,
             repository_def=self.repository,
             resources={"platform": self.platform},
-        )
-        data = self.repository.get_sensor_def(f"{self.corpus.name}_source").evaluate_tick(context)
+        ) as context:
+            sensor = self.repository.get_sensor_def(f"{self.corpus.name}_source")
+            try:
+                data = sensor.evaluate_tick(context)
+            except dg.Failure:  # a source that is away for more than a look; the cursor stays
+                return []
         self.cursor = data.cursor
         return list(data.run_requests or ())
 

@@ -293,16 +293,17 @@ class Wavering(PostgresSearchIndex):
 
 
 class Impatient(PostgresSearchIndex):
-    """Takes what one walk through the graph gives, seen or unseen."""
+    """Takes what one walk through the graph gives, seen or unseen, and looks nowhere else."""
 
     def find(self, index: PublishedIndex, **asked: Any) -> Found:
         blocks: dict[str, Any] = queries.load("search")
-        whole = blocks["begin_request"]
-        blocks["begin_request"] = whole.replace("'strict_order'", "'off'")
+        whole = dict(blocks)
+        blocks["begin_request"] = whole["begin_request"].replace("%(order)s", "'off'")
+        blocks["nearest_of_all"] = whole["nearest"]
         try:
             return super().find(index, **asked)
         finally:
-            blocks["begin_request"] = whole
+            blocks.update(whole)
 
 
 READERS: dict[str, Opens] = {

@@ -110,7 +110,7 @@ class Trial:
             self.world.folder / f"{self.name}_reader",
             self.world.urls.reader,
             statements=self.world.ground.statements,
-            awaited=lambda moment: moment.statement == "search.nearest",
+            awaited=lambda moment: moment.statement in {"search.nearest", "search.nearest_of_all"},
             meets=lambda *_: time.sleep(SLOW_S),
         )
         self._watching.callback(gate.close)

@@ -5,22 +5,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
-from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError
+from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError, OvertakenError
 from rag_assets.model import (
     ChunkingSettings,
     Corpus,
+    Generation,
     GenerationState,
     IndexSettings,
+    Judged,
     RetrievalSettings,
     bucket_of,
 )
 from rag_assets.settings import DatabaseUrls
 from rag_assets.testing import HashEmbedder, InMemorySource
-from rag_assets_tests.integration.flow import Chain, CountingEmbedder, rows, value
+from rag_assets_tests.integration.flow import RUN, Chain, CountingEmbedder, rows, value
 
 NewDatabase = Callable[[], DatabaseUrls]
 
@@ -251,9 +254,12 @@ def test_publishing_switches_readers_at_once(chain: Chain) -> None:
 
 def test_the_published_row_keeps_every_setting_of_reading(chain: Chain) -> None:
     settings = RetrievalSettings(candidates=3, ef_search=5, lexical_weight=0.25, min_support=0.125)
-    assert chain.stores.generations.update_retrieval("notes", settings)
+    published = chain.published()
+    assert chain.stores.generations.update_retrieval(published, settings)
     assert chain.published().retrieval == settings
-    assert not chain.stores.generations.update_retrieval("notes", settings)
+    assert not chain.stores.generations.update_retrieval(published, settings)
+    other = replace(published, generation=2)
+    assert not chain.stores.generations.update_retrieval(other, published.retrieval)
     [row] = rows(chain.urls.writer, "SELECT retrieval FROM published_index")
     assert row["retrieval"] == asdict(settings)
 
@@ -319,6 +325,49 @@ def test_nothing_is_published_that_would_show_what_was_taken_away(
         fine.publish()
     fine.merge()
     fine.publish()
+
+
+def test_a_verdict_does_not_outlive_what_a_person_decides_meanwhile(chain: Chain) -> None:
+    fine = chain.with_settings(chunking=FINE)
+    fine.run()
+    candidate = fine.newest
+    with pytest.raises(OvertakenError, match="against nothing, and meanwhile it is candidate"):
+        publish(fine, candidate, judged=Judged(None))
+    publish(fine, candidate, judged=Judged(1))
+    publish(chain, chain.stores.generations.rollback_target("notes"), rolled_back=True)
+    with pytest.raises(OvertakenError, match="meanwhile it is retired beside generation 1"):
+        publish(fine, candidate, judged=Judged(1))
+    assert states(chain) == ["published", "retired"]
+
+
+def test_going_back_does_not_wait_for_documents_that_are_not_embedded_yet(
+    chain: Chain, source: InMemorySource
+) -> None:
+    fine = chain.with_settings(chunking=FINE)
+    fine.run()
+    fine.publish()
+    source.contents["b.md"] = b"Edited, and not embedded yet."
+    fine.observe()
+    publish(chain, chain.stores.generations.rollback_target("notes"), rolled_back=True)
+    assert states(chain) == ["published", "retired"]
+
+
+def test_going_back_never_shows_what_was_deleted(chain: Chain, source: InMemorySource) -> None:
+    fine = chain.with_settings(chunking=FINE)
+    fine.run()
+    fine.publish()
+    del source.contents["b.md"]
+    fine.observe()
+    with pytest.raises(NotReadyError, match="still shows 1 documents that have been deleted"):
+        publish(chain, chain.stores.generations.rollback_target("notes"), rolled_back=True)
+    fine.merge()
+    publish(chain, chain.stores.generations.rollback_target("notes"), rolled_back=True)
+
+
+def publish(chain: Chain, generation: Generation, **how: Any) -> None:
+    chain.stores.generations.publish(
+        generation, retrieval=chain.corpus.retrieval, run=RUN, reason="for a test", **how
+    )
 
 
 def test_a_new_generation_is_no_candidate_before_its_last_bucket(

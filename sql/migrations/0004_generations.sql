@@ -33,8 +33,12 @@ CREATE TABLE publications (
     PRIMARY KEY (corpus, published_at)
 );
 COMMENT ON TABLE publications IS 'What readers saw when: each change of the published row, and why';
-INSERT INTO publications (corpus, published_at, generation, reason, run_id, code_version)
-SELECT corpus, published_at, generation, reason, run_id, code_version FROM published_index;
+INSERT INTO publications (corpus, published_at, generation, replaced, reason, run_id, code_version)
+SELECT g.corpus, g.published_at, g.generation,
+       lag(g.generation) OVER (PARTITION BY g.corpus ORDER BY g.published_at),
+       coalesce(p.reason, 'Reasons were not kept then.'), coalesce(p.run_id, ''), p.code_version
+FROM generations g LEFT JOIN published_index p USING (corpus, generation)
+WHERE g.published_at IS NOT NULL;
 
 ALTER TABLE evaluation_results ADD search_ms real; -- how long its search took then; no score
 

@@ -79,7 +79,8 @@ SELECT set_config('maintenance_work_mem',
                   greatest((SELECT max(pg_size_bytes(m)) FROM unnest(%(memory)s::text[]) m),
                            pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB',
                   true),
-       set_config('max_parallel_maintenance_workers', '2', true);
+       set_config('max_parallel_maintenance_workers', '2', true),
+       set_config('statement_timeout', '0', true); -- a large graph takes hours; ending it stops it
 
 -- name: unfinished
 -- What stands between a generation and its documents: buckets never looked at, documents waiting.
@@ -133,6 +134,23 @@ FROM published_index WHERE corpus = %(corpus)s;
 -- When no corpus is named and only one is published, that one is meant.
 SELECT corpus FROM published_index ORDER BY corpus;
 
+-- name: standing
+-- What a candidate is, and what readers see, while nobody else can change either.
+SELECT state, (SELECT p.generation FROM published_index p WHERE p.corpus = g.corpus) AS read
+FROM generations g WHERE generation = %(generation)s;
+
+-- name: withdrawn
+-- Documents that a generation shows though they are gone, or shows to others than may see them. Only
+-- what was written since its last merge can differ.
+SELECT count(*) AS documents
+FROM buckets b
+LEFT JOIN index_buckets m ON m.generation = %(generation)s AND m.bucket = b.bucket
+CROSS JOIN LATERAL (
+    SELECT * FROM documents
+    WHERE corpus = b.corpus AND bucket = b.bucket AND version > coalesce(m.version, 0) OFFSET 0) d
+JOIN indexed_documents s ON s.generation = %(generation)s AND s.doc_id = d.doc_id
+WHERE b.corpus = %(corpus)s AND (d.state = 'deleted' OR s.acl <> d.acl);
+
 -- name: retire
 -- The one that was published keeps receiving changes, for a rollback.
 UPDATE generations SET state = 'retired', retired_at = now(), rolled_back = %(rolled_back)s
@@ -175,6 +193,7 @@ SET generation = excluded.generation, embedder = excluded.embedder, retrieval = 
 -- Settings of reading alone need no new generation.
 UPDATE published_index SET retrieval = %(retrieval)s, api_key_env = %(api_key_env)s
 WHERE corpus = %(corpus)s
+  AND generation = %(generation)s
   AND (retrieval, api_key_env) IS DISTINCT FROM (%(retrieval)s::jsonb, %(api_key_env)s::text);
 
 -- name: recall
@@ -197,9 +216,11 @@ WHERE corpus = %(corpus)s AND state = 'retired' AND published_at IS NOT NULL AND
 ORDER BY retired_at DESC LIMIT 1;
 
 -- name: expired
--- Retired longer than the grace period, and not the newest of them, which are kept.
+-- Retired longer than the grace period, and not the newest of them, which are kept: first of all
+-- those that a rollback can go to.
 SELECT generation FROM (
-    SELECT generation, retired_at, row_number() OVER (ORDER BY retired_at DESC) AS age
+    SELECT generation, retired_at,
+           row_number() OVER (ORDER BY rolled_back, retired_at DESC) AS age
     FROM generations WHERE corpus = %(corpus)s AND state = 'retired'
 ) retired
 WHERE age > %(keep)s AND retired_at < now() - %(grace)s::interval;

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from rag_assets.adapters.postgres import queries
 from rag_assets.adapters.postgres.connections import connect, only_row
 from rag_assets.adapters.postgres.lists import memory_for_lists
-from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError
+from rag_assets.errors import ConfigurationError, NotPublishedError, NotReadyError, OvertakenError
 from rag_assets.model import (
     Generation,
     GenerationState,
     IndexKind,
     IndexSettings,
+    Judged,
     Publication,
     PublishedIndex,
     Recipe,
@@ -203,13 +204,27 @@ class PostgresGenerations:
         forced: bool = False,
         rolled_back: bool = False,
         api_key_env: str | None = None,
+        judged: Judged | None = None,
     ) -> None:
-        """Lets readers see this generation; the one before is retired, and kept."""
-        with connect(self._url) as connection, connection.transaction():
-            connection.execute(_query("one_at_a_time"), {"corpus": generation.corpus})
-            if unfinished := _unfinished(connection, generation):
-                raise not_caught_up(generation, unfinished)
+        """Lets readers see this generation; the one before is retired, and kept.
+
+        One that was `judged` must still be a candidate, beside what it was held against. A person
+        may publish, by force or by going back, what documents still wait for; never what still
+        shows a document that is gone, or shows it to others.
+        """
+        with connect(self._url) as connection, _one_at_a_time(connection, generation.corpus):
             which = {"corpus": generation.corpus, "generation": generation.number}
+            if judged is not None:
+                _require_standing(connection, generation, judged)
+            if not (forced or rolled_back):
+                if unfinished := _unfinished(connection, generation):
+                    raise not_caught_up(generation, unfinished)
+            elif shown := only_row(connection.execute(_query("withdrawn"), which))["documents"]:
+                raise NotReadyError(
+                    f"Generation {generation.number} of {generation.corpus!r} still shows {shown}"
+                    " documents that have been deleted, or that others may see now. Run"
+                    f" `rag-assets materialize {generation.corpus}`, then try again."
+                )
             connection.execute(_query("retire"), which | {"rolled_back": rolled_back})
             if connection.execute(_query("mark_published"), which).fetchone() is None:
                 raise NotReadyError(
@@ -233,12 +248,16 @@ class PostgresGenerations:
             return [Publication(**row) for row in rows]
 
     def update_retrieval(
-        self, corpus: str, retrieval: RetrievalSettings, *, api_key_env: str | None = None
+        self, row: PublishedIndex, retrieval: RetrievalSettings, *, api_key_env: str | None = None
     ) -> bool:
-        """Brings changed settings of reading into the published row; True if they had changed."""
+        """Brings changed settings of reading into the published row; True if they had changed.
+
+        Not into that of another generation, which was published since the row was read.
+        """
         with connect(self._url) as connection:
-            row = {"corpus": corpus, "retrieval": _json(retrieval), "api_key_env": api_key_env}
-            return connection.execute(_query("update_retrieval"), row).rowcount > 0
+            which = {"corpus": row.corpus, "generation": row.generation}
+            changed = which | {"retrieval": _json(retrieval), "api_key_env": api_key_env}
+            return connection.execute(_query("update_retrieval"), changed).rowcount > 0
 
     def rollback_target(self, corpus: str) -> Generation:
         with connect(self._url) as connection:
@@ -282,6 +301,21 @@ def _one_at_a_time(connection: "Connection", corpus: str) -> Iterator[None]:
     with connection.transaction():
         connection.execute(_query("one_at_a_time"), {"corpus": corpus})
         yield
+
+
+def _require_standing(connection: "Connection", generation: Generation, judged: Judged) -> None:
+    which = {"corpus": generation.corpus, "generation": generation.number}
+    row = only_row(connection.execute(_query("standing"), which))
+    if row["state"] != GenerationState.CANDIDATE or row["read"] != judged.rival:
+        raise OvertakenError(
+            f"Generation {generation.number} of {generation.corpus!r} is not published: it was held"
+            f" against {_named(judged.rival)}, and meanwhile it is {row['state']} beside"
+            f" {_named(row['read'])}. The next run judges anew what still is a candidate."
+        )
+
+
+def _named(generation: int | None) -> str:
+    return "nothing" if generation is None else f"generation {generation}"
 
 
 def published(connection: "Connection", corpus: str | None) -> PublishedIndex:
