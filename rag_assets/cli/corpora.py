@@ -246,7 +246,7 @@ def lineage(
     generation: int | None,
     as_json: bool,
 ) -> None:
-    """Show what is made from what, and what the last runs did.
+    """Show what is made from what, and what last runs did.
 
     For each asset its checks, freshness, buckets, code version, and what has changed. --html writes
     one page with the graph, the columns and the generations too. It needs no server and no network,

@@ -83,7 +83,7 @@ def cancel(*, corpus: str, generation: int | None) -> None:
 @main.command()
 @required_corpus
 def rebuild(*, corpus: str) -> None:
-    """Begin to build the index of CORPUS again, with the settings it has.
+    """Build the index of CORPUS again with the same settings.
 
     Beside the published one, which stays until the new one is accepted. Nothing is embedded that
     was embedded before. The daemon builds it, or `rag-assets materialize` does at once.

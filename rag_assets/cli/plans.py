@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @optional_corpus
 @json_option
 def plan(*, corpus: str | None, as_json: bool) -> None:
-    """Say what `apply` or `materialize` would do for CORPUS, why, and what it would cost.
+    """Say what `apply` would do for CORPUS, why, and its price.
 
     The source is looked at, and what is new there is read and cut, in memory. Nothing is written
     and no model is asked. CORPUS need not be named where there is only one.
@@ -55,7 +55,7 @@ def plan(*, corpus: str | None, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def apply(*, corpus: str | None, max_cost: Decimal | None, yes: bool, as_json: bool) -> None:
-    """Bring CORPUS up to date after its plan was shown: what `materialize` does, with a limit.
+    """Show the plan of CORPUS, then do it, within a limit.
 
     With --max-cost, no request is made that might cost more than is left; what was paid for is
     kept, and the next `apply` goes on from there. A model whose price nobody has stated is refused
@@ -95,7 +95,7 @@ def apply(*, corpus: str | None, max_cost: Decimal | None, yes: bool, as_json: b
 @required_corpus
 @json_option
 def explain(*, corpus: str, as_json: bool) -> None:
-    """Say whether an index of CORPUS would be built anew, and which changed setting is the reason.
+    """Say what of CORPUS would be built anew, and why.
 
     The recipe of what is published is held against that of today's settings, part by part. The
     source is not looked at: `plan` does that.
@@ -119,7 +119,7 @@ def explain(*, corpus: str, as_json: bool) -> None:
 )
 @json_option
 def costs(*, corpus: str | None, since: datetime | None, by: "CostKey", as_json: bool) -> None:
-    """Show what was asked of models and what it cost, for CORPUS or for every corpus.
+    """Show what was asked of models, and what it cost.
 
     Of embedding models, and of the chat models of `golden generate`, which are of no generation and
     of no bucket. Each line keeps the price of its day. Requests that failed are counted too.

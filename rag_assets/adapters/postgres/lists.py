@@ -11,7 +11,7 @@ def memory_for_lists(lists: int, dimensions: int) -> int:
     It keeps a sample of the vectors, and a bound for the distance of each to every centre.
 
     >>> memory_for_lists(1000, 256) // 1024
-    226
+    223
     """
     samples = max(SAMPLES_A_LIST * lists, FEWEST_SAMPLES)
     vector = 2 * dimensions + 16
