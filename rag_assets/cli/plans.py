@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @optional_corpus
 @json_option
 def plan(*, corpus: str | None, as_json: bool) -> None:
-    """Say what `apply` would do for CORPUS, why, and its price.
+    """Say what `apply` would do for CORPUS, and its price.
 
     The source is looked at, and what is new there is read and cut, in memory. Nothing is written
     and no model is asked. CORPUS need not be named where there is only one.
