@@ -26,6 +26,8 @@ from pathlib import Path
 from threading import Event as Over
 from threading import Thread
 
+import dagster as dg
+
 from benchmarks.generated_corpus import path_of, text_of, write_corpus
 from benchmarks.running_platform import Platform, idle, platform, wait
 from rag_assets import wiring
@@ -187,6 +189,8 @@ def swap(running: Platform, chosen: argparse.Namespace) -> int:
             print(f"Generation 2 is published after {ended - began:.0f} s.", flush=True)
             time.sleep(CALM_S)
         settle(running)
+        for said in failed_runs(running):
+            print(said, flush=True)
         left = not_in_both(urls, editor)
         rolled_back_s = rolled_back(running, urls)
         time.sleep(CALM_S / 3)
@@ -208,6 +212,18 @@ def settle(running: Platform) -> None:
         wait(lambda: idle(running.instance), at_most_s=LONGEST_BUILD_S, what="runs still went on")
         time.sleep(2)
         calm = calm + 1 if idle(running.instance) else 0
+
+
+def failed_runs(running: Platform) -> list[str]:
+    """What each run that failed said of its steps: a swap should have none."""
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    steps = {dg.DagsterEventType.STEP_FAILURE}
+    return [
+        f"FAILED {run.job_name} {entry.step_key}: {entry.step_failure_data.error}"[:1500]
+        for run in running.instance.get_runs(failed)
+        for logged in running.instance.all_logs(run.run_id, of_type=steps)
+        if (entry := logged.dagster_event)
+    ]
 
 
 def published(urls: DatabaseUrls) -> int:

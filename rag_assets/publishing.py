@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import takewhile
@@ -39,11 +39,11 @@ from rag_assets.model import (
     ParsedDocument,
     PublishedIndex,
     QuestionChange,
-    Recipe,
     RunIdentity,
     Scores,
     StageResult,
     Verdict,
+    recipe_changes,
 )
 from rag_assets.operations.expectations import believed
 from rag_assets.ports import Embedder, SearchIndex, SentenceEmbedder
@@ -137,27 +137,6 @@ class Diff:
     differences: tuple[Difference, ...]
     """Metric by metric; empty where one of them was not scored as it is now."""
     questions: tuple[QuestionChange, ...]
-
-
-def recipe_changes(before: Recipe, after: Recipe) -> dict[str, tuple[str, str]]:
-    """The parts of two recipes that are not the same."""
-    parts = [_parts(each) for each in (before, after)]
-    return {
-        name: (parts[0][name], parts[1][name])
-        for name in parts[0]
-        if parts[0][name] != parts[1][name]
-    }
-
-
-def _parts(recipe: Recipe) -> dict[str, str]:
-    index = {f"index.{name}": str(value) for name, value in asdict(recipe.index).items()}
-    return {
-        "parser": recipe.parser,
-        "chunker": recipe.chunker,
-        "embedder": recipe.embedder,
-        "dimensions": str(recipe.dimensions),
-        **index,
-    }
 
 
 @dataclass(frozen=True, slots=True)

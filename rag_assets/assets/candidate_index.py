@@ -18,8 +18,8 @@ from rag_assets.assets.reporting import (
 )
 from rag_assets.assets.shape import Column, buckets_in, corpus_asset
 from rag_assets.building import Builder, Built
-from rag_assets.indexing.rebuilding import RebuildWindow, differences, window_of
-from rag_assets.model import Corpus, Generation, GenerationState
+from rag_assets.indexing.rebuilding import RebuildWindow, window_of
+from rag_assets.model import Corpus, Generation, GenerationState, recipe_changes
 from rag_assets.ports import Clock
 from rag_assets.resources import REPAIR_TAG, Platform, run_of
 
@@ -111,7 +111,7 @@ def _differing(builder: Builder, generation: Generation) -> dict[str, Any]:
     """Nothing where it is built again as it was, or nothing is read yet."""
     living = builder.stores.generations.living(builder.corpus.name)
     read = [each.recipe for each in living if each.state is GenerationState.PUBLISHED]
-    parts = differences(generation.recipe, *read) if read else {}
+    parts = recipe_changes(generation.recipe, *read) if read else {}
     rows = [
         dg.TableRecord({"part": part, "of_this_build": this, "of_the_published": that})
         for part, (this, that) in parts.items()

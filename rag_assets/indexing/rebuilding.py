@@ -99,12 +99,3 @@ def is_to_be_built(recipe: Recipe, living: Sequence[Generation], *, held: bool) 
         return not held
     recalled = found.state is GenerationState.RETIRED and not found.rolled_back
     return found.state is GenerationState.BUILDING or recalled
-
-
-def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[str, str]]:
-    """What two recipes do not share: its name, what it is in the first, and in the second."""
-    return {
-        name: (str(getattr(recipe, name)), str(getattr(other, name)))
-        for name in ("parser", "chunker", "embedder", "dimensions", "index")
-        if getattr(recipe, name) != getattr(other, name)
-    }

@@ -95,6 +95,7 @@ from rag_assets.model.generations import (
     RunIdentity,
     has_readers,
     own,
+    recipe_changes,
     superseded,
 )
 from rag_assets.model.judging import (
@@ -279,5 +280,6 @@ __all__ = [
     "dimensions_of",
     "has_readers",
     "own",
+    "recipe_changes",
     "superseded",
 ]

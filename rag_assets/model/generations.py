@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -24,6 +24,27 @@ class Recipe:
         words = (self.parser, self.chunker, self.embedder)
         parts = [*words, str(self.dimensions), self.index.identity]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def recipe_changes(before: Recipe, after: Recipe) -> dict[str, tuple[str, str]]:
+    """The parts of two recipes that are not the same."""
+    parts = [_parts(each) for each in (before, after)]
+    return {
+        name: (parts[0][name], parts[1][name])
+        for name in parts[0]
+        if parts[0][name] != parts[1][name]
+    }
+
+
+def _parts(recipe: Recipe) -> dict[str, str]:
+    index = {f"index.{name}": str(value) for name, value in asdict(recipe.index).items()}
+    return {
+        "parser": recipe.parser,
+        "chunker": recipe.chunker,
+        "embedder": recipe.embedder,
+        "dimensions": str(recipe.dimensions),
+        **index,
+    }
 
 
 class GenerationState(StrEnum):

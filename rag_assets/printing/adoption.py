@@ -3,26 +3,26 @@
 from collections.abc import Iterator, Mapping
 
 from rag_assets.model import Adopted, AdoptionWish, Corpus
-from rag_assets.printing.shape import say
+from rag_assets.printing.shape import counted, say
 
 
 def adopted(found: Adopted, corpus: Corpus, wish: AdoptionWish) -> None:
     """What was taken over and what was not, then what to write into the settings."""
     did = "would be adopted" if wish.rehearsal else "adopted"
-    say((found.source, "bold"), f": {_counted(found.rows, 'row')} read")
+    say((found.source, "bold"), f": {counted(found.rows, 'row')} read")
     say(
         "  ",
         ("✓", "good") if found.contents else ("!", "odd"),
-        f" {did} for {found.corpus} as {found.name!r}: {_counted(found.passages, 'passage')} of"
-        f" {_counted(found.contents, 'document')}, {_counted(found.vectors, 'new vector')}",
+        f" {did} for {found.corpus} as {found.name!r}: {counted(found.passages, 'passage')} of"
+        f" {counted(found.contents, 'document')}, {counted(found.vectors, 'new vector')}",
     )
     if found.own_passages:
-        own = _counted(found.own_passages, "passage")
+        own = counted(found.own_passages, "passage")
         say(f"    {own} of them that no row has are cut by {found.corpus} itself")
     if found.known:
-        say(f"    {_counted(found.known, 'row')} that were adopted before")
+        say(f"    {counted(found.known, 'row')} that were adopted before")
     for why, number in found.left_out.items():
-        say("  ", ("!", "odd"), f" left out: {_counted(number, 'row')} {why}")
+        say("  ", ("!", "odd"), f" left out: {counted(number, 'row')} {why}")
     for row_id, why in found.examples:
         say(f"      {row_id}: {why}")
     _verified(found, wish)
@@ -32,7 +32,7 @@ def adopted(found: Adopted, corpus: Corpus, wish: AdoptionWish) -> None:
 
 def _verified(found: Adopted, wish: AdoptionWish) -> None:
     if found.worst_cosine is not None:
-        texts = _counted(found.sampled, "text")
+        texts = counted(found.sampled, "text")
         told = f" {texts} embedded again by {found.declared}: cosine {found.worst_cosine:.4f} at"
         say("  ", ("✓", "good"), told + " worst")
     elif found.contents and not wish.rehearsal:
@@ -74,7 +74,3 @@ def _conflicts(found: Adopted, corpus: Corpus) -> Iterator[str]:
         width = theirs.get("dimensions")
         now = f"must be {width}" if width else "must go"
         yield f"dimensions {now}: {corpus.name} asks for {ours.dimensions}, the table has others"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from rag_assets.evaluation.golden_set.checking import Checked, Resolution, Stale
 from rag_assets.evaluation.known_items import NOTE
 from rag_assets.evaluation.mining import Mined
 from rag_assets.model import Feedback
-from rag_assets.printing.shape import say
+from rag_assets.printing.shape import counted, say
 
 FEW, MANY = 60, 100
 
@@ -17,7 +17,7 @@ FEW, MANY = 60, 100
 def checked(found: Checked) -> None:
     """What is to be mended first; then how much the questions can show."""
     counts = (
-        f"{_counted(found.questions, 'question')}, {_counted(found.labels, 'label')},"
+        f"{counted(found.questions, 'question')}, {counted(found.labels, 'label')},"
         f" {found.unanswerable} that the corpus cannot answer"
     )
     say((found.identity, "bold"), f": {counts}")
@@ -54,19 +54,19 @@ def _resolution(found: Resolution) -> None:
     say(
         "  ",
         ("✓", "good") if enough else ("!", "odd"),
-        f" {found.metric}: {_counted(found.questions, 'question')} show a difference of"
+        f" {found.metric}: {counted(found.questions, 'question')} show a difference of"
         f" {found.detectable:.3f} in four of five cases; for the tolerance of"
         f" {found.tolerance:.3f} it takes {found.needed:,} (from {basis})",
     )
 
 
 def generated(found: Generated, to: Path, wanted: int) -> None:
-    say(f"{_counted(len(found.questions), 'question')} of {wanted} written, to {to}")
+    say(f"{counted(len(found.questions), 'question')} of {wanted} written, to {to}")
     for reason, times in found.left_out.most_common():
-        say("  ", ("!", "odd"), f" left out {_counted(times, 'passage')}: {reason}")
+        say("  ", ("!", "odd"), f" left out {counted(times, 'passage')}: {reason}")
     usd = "of unknown price" if found.usd is None else f"{found.usd:.4f} US dollars"
     say(
-        f"  {_counted(found.requests, 'request')}, {found.used.read:,} tokens read and"
+        f"  {counted(found.requests, 'request')}, {found.used.read:,} tokens read and"
         f" {found.used.written:,} written, {usd}"
     )
     if found.limit_reached:
@@ -75,7 +75,7 @@ def generated(found: Generated, to: Path, wanted: int) -> None:
 
 def mined(found: Mined, to: Path) -> None:
     if found.questions:
-        say(f"{_counted(len(found.questions), 'question')} mined, to {to}")
+        say(f"{counted(len(found.questions), 'question')} mined, to {to}")
     else:
         say("No question: nobody has called a passage helpful that still stands in its document.")
     for each in found.stale:
@@ -104,7 +104,3 @@ def feedback(found: Sequence[Feedback], corpus: str) -> None:
             words = " ".join((each.quote or "").split())
             shown = words if len(words) <= MANY else f"{words[:FEW]} …"
             say((f"    {each.doc_id}, characters {each.start} to {each.end}: {shown}", "dim"))
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -110,3 +110,7 @@ def odd(text: str) -> None:
 
 def published(generation: int | None) -> str:
     return "nothing published" if generation is None else f"generation {generation} published"
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
