@@ -243,9 +243,10 @@ def recut(trial: Trial) -> None:
 def read_slowly(trial: Trial) -> None:
     """Documents change between the statements of a request."""
     trial.start(FEW)
-    for _ in range(3):
-        trial.edit_all_ways()
-        trial.run()
+    for change in (trial.lengthen_all, trial.edit_all_ways):
+        change()
+        with trial.reader_held():
+            trial.run()
     trial.rest()
     trial.judge_all()
 

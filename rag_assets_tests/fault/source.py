@@ -229,6 +229,9 @@ class Writer:
                 passages[place] = self.passage()
         return "\n".join(each.strip("\n") + "\n" for each in passages)
 
+    def longer(self, content: str) -> str:
+        return f"{content.strip()}\n\n{self.passage()}"
+
     def refused(self) -> str:
         """A document with one passage that the embedding service refuses."""
         return f"{self.passage()}\n{self.passage()}{REJECTED_MARK}\n"

@@ -1,11 +1,11 @@
 """One corpus that lives through faults, watched by a reader and judged by the oracle."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
+from threading import Event
 from typing import Self
 
 from rag_assets import wiring
@@ -23,8 +23,8 @@ from rag_assets.settings import DatabaseUrls
 from rag_assets_tests.fault.attempt import Attempt
 from rag_assets_tests.fault.faults import Fault
 from rag_assets_tests.fault.oracle import Broken, Oracle, equal, sane
-from rag_assets_tests.fault.proxy import Gate
-from rag_assets_tests.fault.reader import Opens, Reader, look
+from rag_assets_tests.fault.proxy import Gate, Side
+from rag_assets_tests.fault.reader import CATCH_UP_S, Opens, Reader, look
 from rag_assets_tests.fault.source import UNREADABLE, History, Listing, Writer, is_poison
 from rag_assets_tests.fault.worker import (
     IN_FLIGHT,
@@ -40,7 +40,8 @@ from rag_assets_tests.services.faults import Faults as ServiceFaults
 from rag_assets_tests.services.vectors import text_hash
 
 BUCKETS = 2
-SLOW_S = 0.05
+NEAR_IS_KNOWN = (Side.AFTER, "search.nearest_of_all")
+"""What there is to be read is chosen, and not yet read."""
 FEWEST = 4
 """With fewer documents than these, every change adds one."""
 ROUNDS_TO_REST = 4
@@ -100,18 +101,20 @@ class Trial:
         self._attempts: list[Attempt] = []
         self._watching = ExitStack()
         self._opens = opens
+        self._held, self._lingers = Event(), Event()
+        self._held.set()
         self._reader = Reader(self._way_to_read(slowly=slowly), self.name, opens)
 
     def _way_to_read(self, *, slowly: bool) -> DatabaseUrls:
-        """A slow reader's requests last long enough for merges to come in between."""
+        """A slow reader's requests can be held, after it was told what is near the question."""
         if not slowly:
             return self.world.urls
         gate = Gate(
             self.world.folder / f"{self.name}_reader",
             self.world.urls.reader,
             statements=self.world.ground.statements,
-            awaited=lambda moment: moment.statement in {"search.nearest", "search.nearest_of_all"},
-            meets=lambda *_: time.sleep(SLOW_S),
+            awaited=lambda moment: (moment.side, moment.statement) == NEAR_IS_KNOWN,
+            meets=lambda *_: self._linger(),
         )
         self._watching.callback(gate.close)
         return replace(self.world.urls, reader=gate.url(self.world.urls.reader))
@@ -133,6 +136,11 @@ class Trial:
     def edit_all_ways(self) -> None:
         for kind in _CHANGES[:4]:
             self._change(kind, None)
+        self.history.save()
+
+    def lengthen_all(self) -> None:
+        for doc_id in sorted(self.history.live):
+            self.history.put(doc_id, self._writer.longer(self.history.live[doc_id]))
         self.history.save()
 
     def change(self, kind: str, doc_id: str | None = None) -> str:
@@ -245,6 +253,23 @@ class Trial:
     def let_read(self) -> None:
         """Whatever a fault has left behind, a reader sees it."""
         self._reader.catch_up()
+
+    @contextmanager
+    def reader_held(self) -> Iterator[None]:
+        """One request of a slow reader begins before this, and ends after it."""
+        self._held.clear()
+        self._lingers.clear()
+        try:
+            assert self._lingers.wait(CATCH_UP_S), "the reader does not come"
+            yield
+        finally:
+            self._held.set()
+        self.let_read()
+
+    def _linger(self) -> None:
+        if not self._held.is_set():
+            self._lingers.set()
+            self._held.wait()
 
     @property
     def watched(self) -> Counter[str]:

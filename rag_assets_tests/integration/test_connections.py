@@ -95,7 +95,6 @@ def test_nothing_of_a_session_is_left_for_the_next(url: str, kept: None) -> None
         assert (connection.isolation_level, connection.read_only) == (None, None)
         for query in (
             "SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
-            "SELECT FROM pg_prepared_statements",
             "SELECT FROM documents",
         ):
             assert connection.execute(query).rowcount == 0
@@ -103,6 +102,21 @@ def test_nothing_of_a_session_is_left_for_the_next(url: str, kept: None) -> None
             [row] = connection.execute("SELECT %s + 1 AS more", (number,))
             assert row["more"] == number + 1
         connection.execute("CREATE TEMPORARY TABLE written (number integer)")
+
+
+def test_what_one_use_prepared_is_there_in_the_next(url: str, kept: None) -> None:
+    """Also where some uses before it prepared nothing, and a table it names is another one."""
+    pids = set()
+    for number in range(8):
+        with connect(url) as connection:
+            pids.add(connection.info.backend_pid)
+            connection.execute("CREATE TEMPORARY TABLE seen (number integer)")
+            for _ in range(number):
+                connection.execute("INSERT INTO seen VALUES (%s)", (number,))
+            assert connection.execute("SELECT FROM seen").rowcount == number
+            prepared = connection.execute("SELECT FROM pg_prepared_statements").rowcount
+    assert len(pids) == 1
+    assert prepared
 
 
 def test_one_that_is_not_autocommitting_is_so_again(url: str, kept: None) -> None:

@@ -169,7 +169,7 @@ def _renewed(connection: "Connection") -> bool:
         connection.isolation_level = connection.read_only = connection.deferrable = None
         connection.autocommit = True
         connection.row_factory = dict_row
-        connection.execute(queries.load("connections")["renew"])
+        connection.execute(queries.load("connections")["renew"], prepare=False)
     except psycopg.Error:
         return False
     return True
