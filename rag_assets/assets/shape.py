@@ -191,10 +191,11 @@ def buckets_in(context: dg.AssetExecutionContext) -> list[int]:
 def current_generations(corpus: Corpus, stores: wiring.Stores) -> list[Generation]:
     """All that changes go into as they come; the one of today's settings, or what is read, last.
 
-    The first index of a corpus is opened here. Any other is built beside it, by `candidate_index`.
+    The first index of a corpus is opened here. Any other is built beside it, by `candidate_index`,
+    and ended by it: this run may have begun with settings that are no longer those of the corpus.
     """
     generations, recipe = stores.generations, wiring.recipe_of(corpus)
-    living = generations.set_aside(corpus.name, recipe)
+    living = generations.living(corpus.name)
     if not has_readers(living):
         generations.open(corpus.name, recipe, by_hand=True)
         living = generations.living(corpus.name)

@@ -330,6 +330,17 @@ def test_what_fails_is_tried_ever_more_seldom_and_then_given_up_until_somebody_a
         assert states(database) == ["retired", "failed", "published"]
 
 
+def test_a_daily_run_of_the_settings_before_leaves_the_build_alone(
+    corpus: Corpus, fine: Corpus, database: DatabaseUrls
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert Builder(fine, database).begun()
+        assert daily(corpus, instance).success
+    assert states(database) == ["published", "building"]
+    run(corpus)  # by hand, with the settings of now
+    assert states(database) == ["published", "cancelled"]
+
+
 def test_a_run_that_somebody_has_cancelled_is_left_to_people(fine: Corpus) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         ended(fine, instance, Status.CANCELED)

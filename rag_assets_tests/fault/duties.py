@@ -52,7 +52,7 @@ class Duties:
         """Brings every document to all that is kept up to date as it comes."""
         self.chain.observe()
         generations = self.chain.stores.generations
-        living = generations.set_aside(self._name, self.chain.recipe)
+        living = generations.living(self._name)
         if not has_readers(living):
             generations.open(self._name, self.chain.recipe, by_hand=True)
             living = generations.living(self._name)
