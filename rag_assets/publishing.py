@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -622,16 +622,17 @@ class Publisher:
         self, generation: Generation, golden_set: str, questions: tuple[GoldenQuestion, ...]
     ) -> Scores:
         with wiring.search_index(self.urls) as index:
-            how: dict[str, Any] = {
+            how: pipeline.How = {
                 "index": self.pinned(generation, index),
                 "embedder_for": cache(_asking_once),
                 "principals": self.corpus.acl,
             }
+            retrieved = lru_cache(maxsize=1)(partial(pipeline.retrieve, **how))
             return score(
                 questions,
-                search=lambda question: pipeline.search(question, **how).hits,
-                answer=partial(pipeline.answer, **how),
-                nearest=partial(pipeline.nearest, **how),
+                search=lambda question: pipeline.searched(retrieved(question)).hits,
+                answer=lambda question: pipeline.answered(retrieved(question)),
+                nearest=lambda question: pipeline.nearest(retrieved(question)),
                 generation=generation.number,
                 golden_set=golden_set,
                 clock=SystemClock(),

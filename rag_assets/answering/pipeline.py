@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict, Unpack
 
 from rag_assets.answering.asking import asked
 from rag_assets.answering.citing import cited
@@ -21,6 +22,15 @@ EmbedderFor = Callable[[str], Embedder]
 """The embedder that `PublishedIndex.question_embedder` names."""
 
 
+class How(TypedDict):
+    """Of which index it is asked, by whom; without a corpus, of the only one there is."""
+
+    index: SearchIndex
+    embedder_for: EmbedderFor
+    principals: Sequence[str]
+    corpus: NotRequired[str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieved:
     """What both ways need: the published row, what was found under it, and its order."""
@@ -34,17 +44,17 @@ class Retrieved:
     hits: tuple[Hit, ...]
 
 
-def search(
-    question: str,
-    *,
-    index: SearchIndex,
-    embedder_for: EmbedderFor,
-    principals: Sequence[str],
-    corpus: str | None = None,
-    limit: int = HITS,
-) -> SearchResult:
+def search(question: str, *, limit: int = HITS, **how: Unpack[How]) -> SearchResult:
     """The best chunks that the principals may see."""
-    retrieved = _retrieve(question, index, embedder_for, corpus, principals)
+    return searched(retrieve(question, **how), limit=limit)
+
+
+def answer(question: str, *, limit: int = HITS, **how: Unpack[How]) -> Answer:
+    """An extractive answer with its citations; none where the corpus does not support one."""
+    return answered(retrieve(question, **how), limit=limit)
+
+
+def searched(retrieved: Retrieved, *, limit: int = HITS) -> SearchResult:
     return SearchResult(
         question=retrieved.question,
         corpus=retrieved.published.corpus,
@@ -54,17 +64,7 @@ def search(
     )
 
 
-def answer(
-    question: str,
-    *,
-    index: SearchIndex,
-    embedder_for: EmbedderFor,
-    principals: Sequence[str],
-    corpus: str | None = None,
-    limit: int = HITS,
-) -> Answer:
-    """An extractive answer with its citations; none where the corpus does not support one."""
-    retrieved = _retrieve(question, index, embedder_for, corpus, principals)
+def answered(retrieved: Retrieved, *, limit: int = HITS) -> Answer:
     found, hits = retrieved.found, retrieved.hits
     passages = extracted(hits, retrieved.question, retrieved.wanted, retrieved.alike)
     support = lexical_support(passages, hits, retrieved.wanted)
@@ -80,35 +80,19 @@ def answer(
     )
 
 
-def nearest(
-    question: str,
-    *,
-    index: SearchIndex,
-    embedder_for: EmbedderFor,
-    principals: Sequence[str],
-    corpus: str | None = None,
-    limit: int = HITS,
-) -> tuple[Hit, ...]:
+def nearest(retrieved: Retrieved, *, limit: int = HITS) -> tuple[Hit, ...]:
     """What the vectors alone find, the nearest first: words and rules have no say in it."""
-    question = asked(question)
-    published = index.published(corpus)
-    vector = embedder_for(published.question_embedder).embed_question(question)
-    found = index.find(published, question=question, vector=vector, principals=principals)
-    near = [(hit.dense, hit) for hit in found.hits if hit.dense is not None]
+    near = [(hit.dense, hit) for hit in retrieved.found.hits if hit.dense is not None]
     near.sort(key=lambda pair: (-pair[0], pair[1].doc_id, pair[1].ord))
     return tuple(hit for _, hit in near[:limit])
 
 
-def _retrieve(
-    question: str,
-    index: SearchIndex,
-    embedder_for: EmbedderFor,
-    corpus: str | None,
-    principals: Sequence[str],
-) -> Retrieved:
+def retrieve(question: str, **how: Unpack[How]) -> Retrieved:
+    """One look at the index: what searches show, and what answers are made of."""
+    index, principals = how["index"], how["principals"]
     question = asked(question)
-    published = index.published(corpus)
-    embedder = embedder_for(published.question_embedder)
+    published = index.published(how.get("corpus"))
+    embedder = how["embedder_for"](published.question_embedder)
     vector = embedder.embed_question(question)
     found = index.find(published, question=question, vector=vector, principals=principals)
     hits = distinct(fused(found.hits, lexical_weight=published.retrieval.lexical_weight))

@@ -55,7 +55,7 @@ def score(
     clock: Clock | None = None,
     nearest: Search | None = None,
 ) -> Scores:
-    """Every question searched for and asked once; what cannot be answered scores by its refusal.
+    """Every question searched for, then asked; what cannot be answered scores by its refusal.
 
     With a clock, each search is timed; that is no metric, for it says as much of the machine.
     `nearest` finds by vectors alone. It is scored apart: where words answer the questions, vectors
@@ -64,19 +64,23 @@ def score(
     if not questions:
         raise ConfigurationError(f"The golden set {golden_set} has no questions to score.")
     timed = _Timed(search, clock)
-    found = {each.id: timed.search(each) for each in questions if each.answerable}
+    found: dict[str, Sequence[Hit]] = {}
+    told: dict[str, dict[str, float]] = {}
+    for each in questions:  # one after the other: what was looked up for one is at hand
+        if each.answerable:
+            found[each.id] = timed.search(each)
+        told[each.id] = (
+            _span_hits(each, found.get(each.id, ()))
+            | _near(each, nearest)
+            | _answered(each, answer(each.question))
+        )
     ranked = _ranked([each for each in questions if each.answerable], found)
     return Scores(
         generation=generation,
         golden_set=golden_set,
         questions=tuple(
             QuestionScore(
-                each.id,
-                ranked.get(each.id, {})
-                | _span_hits(each, found.get(each.id, ()))
-                | _near(each, nearest)
-                | _answered(each, answer(each.question)),
-                timed.search_ms.get(each.id),
+                each.id, ranked.get(each.id, {}) | told[each.id], timed.search_ms.get(each.id)
             )
             for each in questions
         ),
