@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -138,6 +139,7 @@ def test_what_is_said_to_be_a_utility_cannot_be_explained(
             connection.rollback()
 
 
+@cache
 def strings_in_adapters() -> dict[str, set[str]]:
     """Stage to the strings that stand in a file that loads it."""
     found: dict[str, set[str]] = {}

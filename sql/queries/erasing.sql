@@ -174,7 +174,8 @@ WHERE e.scope = %(scope)s AND e.text_hash = ANY (%(text_hashes)s) AND NOT EXISTS
 RETURNING text_hash;
 
 -- name: proof
--- Counts what the database holds of an erased document: it must give 0.
+-- Counts what the database holds of an erased document: it must give 0. What another document has
+-- brought again since is its own.
 SELECT (SELECT count(*) FROM rag_assets.documents
         WHERE corpus = %(corpus)s AND doc_id = %(doc_id)s)
      + (SELECT count(*) FROM rag_assets.document_versions
@@ -204,11 +205,18 @@ SELECT (SELECT count(*) FROM rag_assets.documents
             WHERE v #>> '{}' ~ ('(^|[^[:alnum:]_./~-])'
                                 || regexp_replace(%(doc_id)s::text, '([][(){}.*+?^$|\\])', '\\\1', 'g')
                                 || '($|[^[:alnum:]_./~-]|[.]($|[[:space:]]))')))
-     + (SELECT count(*) FROM rag_assets.document_texts WHERE content_hash = ANY (%(unused)s::bytea[]))
-     + (SELECT count(*) FROM rag_assets.chunk_sets WHERE content_hash = ANY (%(unused)s::bytea[]))
-     + (SELECT count(*) FROM rag_assets.chunks WHERE content_hash = ANY (%(unused)s::bytea[]))
-     + (SELECT count(*) FROM rag_assets.embeddings
-        WHERE scope = %(scope)s AND text_hash = ANY (%(vectors)s::bytea[])) AS remaining;
+     + (SELECT count(*) FROM (
+            SELECT content_hash FROM rag_assets.document_texts
+            UNION ALL SELECT content_hash FROM rag_assets.chunk_sets
+            UNION ALL SELECT content_hash FROM rag_assets.chunks) t
+        WHERE t.content_hash = ANY (%(unused)s::bytea[]) AND NOT EXISTS (
+            SELECT FROM rag_assets.document_versions v WHERE v.content_hash = t.content_hash))
+     + (SELECT count(*) FROM rag_assets.embeddings e
+        WHERE e.scope = %(scope)s AND e.text_hash = ANY (%(vectors)s::bytea[]) AND NOT EXISTS (
+            SELECT FROM rag_assets.chunks c
+            JOIN rag_assets.document_versions v USING (content_hash)
+            JOIN rag_assets.corpora k USING (corpus)
+            WHERE c.text_hash = e.text_hash AND k.scope = e.scope)) AS remaining;
 
 -- name: proof_of_generation
 -- Counts what a living generation serves of it: it must give 0.
