@@ -1,7 +1,6 @@
 """From labels to characters of the documents."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.golden_set.labels import END_OF_DOCUMENT, Label, one_line
@@ -36,8 +35,25 @@ def places_of(quote: str, text: str) -> list[tuple[int, int]]:
     >>> places_of("the roof", "On the\nroof of the roof")
     [(3, 11), (15, 23)]
     """
-    pattern = r"\s+".join(re.escape(word) for word in quote.split())
-    return [match.span() for match in re.finditer(pattern, text)] if pattern else []
+    words, found, at = quote.split(), list[tuple[int, int]](), 0
+    while words and (start := text.find(words[0], at)) >= 0:
+        end = _end(words, text, start)
+        found += [(start, end)] if end else []
+        at = end or start + 1
+    return found
+
+
+def _end(words: Sequence[str], text: str, start: int) -> int | None:
+    """Where they end that begin here, unless other words follow the first ones."""
+    place = start
+    for word in words:
+        begins = place
+        while text[begins : begins + 1].isspace():
+            begins += 1
+        if not text.startswith(word, begins) or (begins == place > start):
+            return None
+        place = begins + len(word)
+    return place
 
 
 def _checked(label: Label, start: int, end: int, text: str, *, quoted: bool) -> SourceSpan:
