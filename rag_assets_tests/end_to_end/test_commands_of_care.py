@@ -1,12 +1,16 @@
 """What a person has to look after, by commands: bad documents, doubtful deletions, damage, erasure."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from rag_assets.adapters.embedded_postgres import EmbeddedPostgres
 from rag_assets.settings import DatabaseUrls
+from rag_assets_tests.conftest import fresh_database
 from rag_assets_tests.end_to_end.command_line import Done, Project
 from rag_assets_tests.fixtures.releases import (
     DOCUMENTS,
@@ -53,13 +57,38 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.fixture(scope="module")
+def published(
+    server: EmbeddedPostgres, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """A corpus of notes that is published: its database, to be copied, and its folder."""
+    folder = tmp_path_factory.mktemp("parish")
+    with fresh_database(server) as urls:
+        notes(folder, home, urls).materialized()
+        yield str(conninfo_to_dict(urls.owner)["dbname"]), folder
+
+
 @pytest.fixture
-def parish(tmp_path: Path, home: Path, database: DatabaseUrls) -> Project:
-    """A corpus of notes that is published."""
-    project = Project(tmp_path, home, "parish", **variables(database))
+def database(
+    published: tuple[str, Path], new_database: Callable[..., DatabaseUrls]
+) -> DatabaseUrls:
+    """As the notes were published."""
+    return new_database(template=published[0])
+
+
+@pytest.fixture
+def parish(published: tuple[str, Path], home: Path, database: DatabaseUrls) -> Project:
+    """The notes as they were published, in the folder that their database knows."""
+    _, folder = published
+    for each in folder.iterdir():
+        shutil.rmtree(each)
+    return notes(folder, home, database)
+
+
+def notes(folder: Path, home: Path, database: DatabaseUrls) -> Project:
+    project = Project(folder, home, "parish", **variables(database))
     project.declare("buckets: 2")
     project.write(NOTES)
-    project.materialized()
     return project
 
 
@@ -313,11 +342,13 @@ def test_a_receipt_names_who_else_has_the_content_and_the_corpus_must_be_clear(
 
 
 @pytest.fixture
-def hosted(tmp_path: Path, home: Path, database: DatabaseUrls) -> Iterator[Hosted]:
+def hosted(
+    tmp_path: Path, home: Path, new_database: Callable[[], DatabaseUrls]
+) -> Iterator[Hosted]:
     """A published corpus whose vectors come from a server that can fail."""
     with EmbeddingService() as service:
         key = {"PARISH_KEY": KEY}
-        project = Project(tmp_path, home, "parish", **variables(database), **key)
+        project = Project(tmp_path, home, "parish", **variables(new_database()), **key)
         project.declare(
             "buckets: 2",
             "embedder: openai:words-64",
