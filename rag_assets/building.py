@@ -91,10 +91,13 @@ class Builder:
             return False  # nobody has mended anything
         return any(each.stage == BESIDE for each in stores.failures.open(name))
 
+    def set_aside(self) -> list[Generation]:
+        """All that live, once builds of settings that nobody wants any more are cancelled."""
+        return self.stores.generations.set_aside(self.corpus.name, self.recipe)
+
     def begun(self, *, by_hand: bool = False) -> Generation | None:
         """The build, opened if it is new; what others had begun of other settings is cancelled."""
-        generations = self.stores.generations
-        living = generations.set_aside(self.corpus.name, self.recipe)
+        generations, living = self.stores.generations, self.set_aside()
         if not has_readers(living):
             again = self._is_first_again(living)
             return generations.open(self.corpus.name, self.recipe, by_hand=True) if again else None

@@ -126,7 +126,7 @@ def materialize(
     if report.failure or len(buckets) < corpus.buckets:
         return report
     builder = PLATFORM.builder(corpus)
-    builder.stores.generations.set_aside(corpus.name, builder.recipe)
+    builder.set_aside()
     if not builder.wanted(by_hand=True) and not builder.has_failed():
         return report
     left = None if max_usd is None else max_usd - Decimal(str(report.spent_usd))

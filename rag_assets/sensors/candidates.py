@@ -72,7 +72,7 @@ class _Look:
     def found(self) -> dg.RunRequest | str:
         """A run that is to begin, or why none is."""
         builder = self.builder
-        builder.stores.generations.set_aside(builder.corpus.name, builder.recipe)
+        builder.set_aside()
         if builder.wanted():
             return self._shut() or self._busy() or self._left() or self._request()
         if builder.has_failed():  # a run that finds nothing to do has nothing to fail at
