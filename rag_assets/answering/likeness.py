@@ -33,7 +33,7 @@ class Likeness:
 
 
 def _length(vector: Vectors) -> float:
-    """Of a short vector: a norm by numpy takes four times as long."""
+    """For so short a vector quicker than numpy's norm: this is called for every sentence."""
     return math.sqrt(float(vector @ vector))
 
 
